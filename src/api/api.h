@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef API_API_H
+#define API_API_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+/*
+ * API: HTTP and JSON over a unix socket for people and tools (docs/internals/api.md). It knows the
+ * protocol and nothing of budgets: what it tells and does comes from the daemon through a table of
+ * functions, all called in the loop's thread, none of which may block.
+ */
+
+struct api_peer {
+    uid_t uid;
+    pid_t pid;
+};
+
+/* Each fills *ret_json (owned by the API afterwards) and returns 0, or a negative errno with a
+ * message: -ENOENT becomes 404, -EINVAL 400, -EPERM 403, anything else 500. */
+struct api_source {
+    void *user; /* borrowed */
+    int (*status)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
+    int (*why)(void *user, const struct api_peer *peer, const char *what, json_t **ret_json,
+               struct error *err);
+    int (*fit)(void *user, uint64_t resident_bytes, uint64_t burst_bytes, const char *gpu,
+               json_t **ret_json, struct error *err);
+    int (*stop)(void *user, const struct api_peer *peer, const char *name, json_t **ret_json,
+                struct error *err);
+    int (*trim)(void *user, const struct api_peer *peer, const char *name, json_t **ret_json,
+                struct error *err);
+    int (*shutdown)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
+};
+
+struct events;
+
+/* Events: numbered, the last few thousand in memory for those who follow, and behind that the
+ * store. One thread. */
+struct event {
+    const char *kind;  /* static text, one of docs/internals/api.md */
+    uint64_t lease_id; /* 0: none */
+    const char *name;  /* may be NULL */
+    int gpu;           /* -1: none */
+    uint64_t bytes;    /* 0: none */
+    const char *text;  /* for a person; may be NULL */
+};
+/* first_number: one more than the last one before this daemon. */
+int events_new(uint64_t first_number, struct events **ret_events);
+void events_free(struct events *events);
+/* Number, time-stamp and publish; returns its number (0 when memory is out: the event is lost). */
+uint64_t events_append(struct events *events, const struct event *event);
+
+struct api;
+
+/* Serve on listen_fd (bound and listening, non-blocking, taken over on success) in this loop. */
+int api_open(uv_loop_t *loop, int take_listen_fd, const struct api_source *source,
+             struct events *events, struct api **ret_api, struct error *err);
+/* Stops accepting and closes what is open; on_closed runs in the loop when all handles are gone. */
+void api_close(struct api *api, void (*on_closed)(void *user), void *user);
+
+#endif
