@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * brim: the command. This file finds the command that was meant and calls it; everything else is in
+ * that command's own file. Without arguments it shows what `brim ps` shows, and what to do next.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/suggest.h"
+#include "cli/command.h"
+
+struct command {
+    const char *group; /* commands of one group stand together, in the order of the help */
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct command commands[] = {
+    { "look", "ps", "who holds what on each gpu, and what is free", cmd_ps },
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static void print_help(void)
+{
+    const char *group = "";
+
+    printf("usage: brim [COMMAND [OPTION]...]\n\n"
+           "Brim shares a gpu's memory among programs: fills it to the brim and never over it.\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(group, commands[i].group) != 0)
+            printf("\n%s\n", commands[i].group);
+        group = commands[i].group;
+        printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+    }
+    printf("\n`brim COMMAND --help` tells more; `brim` alone is `brim ps` and what to do next.\n");
+}
+
+static int print_unknown(const char *name)
+{
+    const char *names[COMMAND_COUNT];
+
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        names[i] = commands[i].name;
+    const char *const meant = suggest_nearest(name, names, COMMAND_COUNT);
+    const char *const kind = name[0] == '-' ? "option" : "command";
+    if (meant)
+        fprintf(stderr, "brim: unknown %s %s; did you mean `brim %s`?\n", kind, name, meant);
+    else
+        fprintf(stderr, "brim: unknown %s %s; `brim --help` lists all\n", kind, name);
+    return COMMAND_USAGE;
+}
+
+static int print_command_help(const char *name)
+{
+    static char help[] = "--help";
+    const struct command *const command = find_command(name);
+
+    if (!command)
+        return print_unknown(name);
+    char copy[32];
+    (void)snprintf(copy, sizeof(copy), "%s", command->name);
+    char *arguments[] = { copy, help, NULL };
+    return command->run(2, arguments);
+}
+
+static void print_next(void)
+{
+    static const struct {
+        const char *command, *line, *what;
+    } next[] = {
+        { "run", "brim run --vram 6GiB -- COMMAND", "run a program under a lease" },
+        { "batch", "brim batch run --help", "as many workers as the card holds" },
+        { "why", "brim why --fit --vram 6GiB", "would it fit now, and how often" },
+    };
+
+    printf("\nnext:\n");
+    for (size_t i = 0; i < sizeof(next) / sizeof(next[0]); i++) {
+        if (find_command(next[i].command))
+            printf("  %-34s %s\n", next[i].line, next[i].what);
+    }
+    printf("  %-34s %s\n", "brim --help", "everything else");
+}
+
+static int run_without_arguments(void)
+{
+    static char name[] = "ps";
+    char *arguments[] = { name, NULL };
+    const int status = cmd_ps(1, arguments);
+
+    print_next();
+    return status;
+}
+
+static int run_main(int argc, char **argv)
+{
+    if (argc < 2)
+        return run_without_arguments();
+    const struct command *const command = find_command(argv[1]);
+    if (command)
+        return command->run(argc - 1, argv + 1);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("brim %s\n", BRIM_VERSION);
+        return COMMAND_OK;
+    }
+    if (strcmp(argv[1], "help") == 0 && argc > 2)
+        return print_command_help(argv[2]);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help();
+        return COMMAND_OK;
+    }
+    return print_unknown(argv[1]);
+}
+
+/* A descriptor 0, 1 or 2 that the caller closed would be handed to the next socket we open. */
+static void open_standard_descriptors(void)
+{
+    int fd = 0;
+
+    do
+        fd = open("/dev/null", O_RDWR); /* NOLINT(android-cloexec-open): meant to be inherited */
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2)
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_descriptors();
+    const int status = run_main(argc, argv);
+
+    /* A reader that went away (brim ps | head -1) is no failure to speak of. */
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    if (errno != EPIPE && errno != 0)
+        fprintf(stderr, "brim: writing the output: %s\n", strerror(errno));
+    return status == COMMAND_OK ? COMMAND_FAILED : status;
+}
