@@ -11,9 +11,10 @@
  * Lease messages: what goes over the lease socket (SOCK_SEQPACKET, one message a packet).
  *
  * Every message is a head of 16 bytes and a body whose size its type fixes; integers are
- * little-endian, text is NUL-terminated and NUL-padded. A packet of any other size, an unknown
- * type, text without its NUL or with control characters is refused by message_decode(), and the
- * connection that sent it is closed.
+ * little-endian, text is UTF-8, NUL-terminated and NUL-padded. A packet of any other size, an
+ * unknown type, text without its NUL or with control characters ('\n' is allowed in refusals and
+ * reasons) is refused by message_decode(), and the connection that sent it is closed.
+ * message_encode() makes any text fit to travel: what may not, becomes '?'.
  *
  *   client                                   daemon
  *   HELLO                                 -> WELCOME, or REFUSED (version) and the end
@@ -24,12 +25,13 @@
  *   BURST_END                             -> DONE  (cancels a waiting BURST_BEGIN: that is answered
  *                                                   by REFUSED with MESSAGE_CODE_CANCELLED first)
  *   RESIZE                                -> DONE | REFUSED
- *   RELEASE                               -> DONE, and the end
+ *   RELEASE                               -> DONE  (the connection stays, without a lease)
  *   TRIMMED                                  (answers TRIM; not answered)
  *                                         <- TRIM, STOP, LOST (at any time)
  *
- * An answer carries the `seq` of its request; TRIM, STOP and LOST carry 0. One connection is one
- * lease. A request may be sent before the last one is answered, but ACQUIRE comes once.
+ * An answer carries the `seq` of its request; TRIM, STOP and LOST carry 0. One connection carries
+ * one lease at a time: ACQUIRE comes again only after RELEASE or after it was refused. A request
+ * may be sent before the last one is answered.
  */
 
 #define MESSAGE_MAGIC      UINT16_C(0x4d42) /* "BM" */
@@ -115,7 +117,7 @@ struct message_reattach {
     uint32_t state;       /* LOADING, IDLE or BUSY as in brim.h */
     uint32_t reserved;    /* 0 */
     uint64_t burst_bytes; /* taken now, when BUSY */
-    struct message_claim claim; /* gpu: what was granted */
+    struct message_claim claim; /* gpu: what was granted; pid: as bound last */
 };
 
 struct message_bind {
@@ -182,8 +184,8 @@ struct message {
     };
 };
 
-/* The packet of a message: returns its bytes (<= MESSAGE_MAX_BYTES), never fails for a message
- * whose type is known and whose text is terminated; 0 otherwise. */
+/* The packet of a message: returns its bytes (<= MESSAGE_MAX_BYTES), or 0 for an unknown type.
+ * Never fails otherwise, and the packet is one that message_decode accepts. */
 size_t message_encode(const struct message *message, unsigned char packet[MESSAGE_MAX_BYTES]);
 
 /* Check and read a packet of packet_bytes. -EPROTO, with a message for the log, on anything that
