@@ -2,6 +2,7 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -25,6 +26,11 @@ struct api_peer {
  * message: -ENOENT becomes 404, -EINVAL 400, -EPERM 403, anything else 500. */
 struct api_source {
     void *user; /* borrowed */
+    /* Asked before status(): true when the facts are fresh enough to show. Otherwise a sample is
+     * taken first: on_fresh(context) then runs exactly once in the loop, after at most 300 ms
+     * whatever became of it (at once when the daemon ends); suspend the connection until then.
+     * NULL: always fresh. */
+    bool (*refresh)(void *user, void (*on_fresh)(void *context), void *context);
     int (*status)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
     int (*why)(void *user, const struct api_peer *peer, const char *what, json_t **ret_json,
                struct error *err);
