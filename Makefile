@@ -1,13 +1,54 @@
-# A thin front over Meson. `make` builds, `make check` tests, `make demo` shows the main job.
+# A thin front over Meson. `make help` says what there is.
 BUILD ?= build
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
+	@scripts/deps build
 	meson setup $(BUILD)
 
-check: all
-	meson test -C $(BUILD) --print-errorlogs
+help:
+	@sed -n 's/^## //p' Makefile
 
-.PHONY: all check
+## make               build everything into build/
+## make check         every test suite, once plain and once under ASan+UBSan
+check:
+	@scripts/deps check
+	@tools/check $(SUITES)
+
+## make lint          clang-format, clang-tidy, cppcheck, codespell, shellcheck and the gates
+lint:
+	@scripts/deps lint
+	@tools/lint
+
+## make asan          build into build-asan/ with AddressSanitizer and UBSan
+asan: build-asan/build.ninja
+	ninja -C build-asan
+
+build-asan/build.ninja:
+	@scripts/deps build
+	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
+
+## make tsan          build into build-tsan/ with ThreadSanitizer
+tsan: build-tsan/build.ninja
+	ninja -C build-tsan
+
+build-tsan/build.ninja:
+	@scripts/deps build
+	meson setup build-tsan -Db_sanitize=thread -Db_lundef=false
+
+## make install       install; DESTDIR=/some/where for a package, PREFIX=/usr for another place
+PREFIX ?= /usr/local
+install:
+	@scripts/deps build
+	test -f build-install/build.ninja || meson setup build-install --buildtype=release -Db_ndebug=false
+	meson configure build-install --prefix $(PREFIX)
+	ninja -C build-install
+	meson install -C build-install --no-rebuild
+
+## make clean         remove what the build made
+clean:
+	rm -rf build build-asan build-tsan build-install build-clang
+
+.PHONY: all help check lint asan tsan install clean
