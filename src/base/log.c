@@ -22,7 +22,8 @@ static int write_prefix(char *line, size_t line_bytes, enum log_level level)
     struct timespec now = { 0 };
     struct tm utc = { 0 };
 
-    if (getenv("JOURNAL_STREAM")) /* NOLINT(concurrency-mt-unsafe): set before main, never changed */
+    if (getenv(
+            "JOURNAL_STREAM")) /* NOLINT(concurrency-mt-unsafe): set before main, never changed */
         return snprintf(line, line_bytes, "<%d>", (int)level);
     (void)clock_gettime(CLOCK_REALTIME, &now);
     (void)gmtime_r(&now.tv_sec, &utc);

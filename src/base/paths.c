@@ -29,10 +29,11 @@ int paths_join(char *ret_path, size_t limit_bytes, const char *dir, const char *
     const size_t needed = strlen(dir) + 1 + strlen(name) + 1;
 
     if (needed > limit_bytes)
-        return error_set(err, -ENAMETOOLONG,
-                         "%s/%s: the path has %zu bytes, at most %zu fit; set BRIM_RUNTIME_DIR to a "
-                         "shorter directory",
-                         dir, name, needed - 1, limit_bytes - 1);
+        return error_set(
+            err, -ENAMETOOLONG,
+            "%s/%s: the path has %zu bytes, at most %zu fit; set BRIM_RUNTIME_DIR to a "
+            "shorter directory",
+            dir, name, needed - 1, limit_bytes - 1);
     (void)snprintf(ret_path, limit_bytes, "%s/%s", dir, name);
     return 0;
 }

@@ -26,8 +26,8 @@
 #define PATHS_LEASE_SOCKET "lease.sock"
 #define PATHS_API_SOCKET   "api.sock"
 
-/* The user's directories by the rules above, as text only; nothing is made. -ENOENT, with a message,
- * where neither the variables nor HOME are set. */
+/* The user's directories by the rules above, as text only; nothing is made. -ENOENT, with a
+ * message, where neither the variables nor HOME are set. */
 int paths_runtime_dir(char ret_path[PATHS_BYTES], struct error *err);
 int paths_state_dir(char ret_path[PATHS_BYTES], struct error *err);
 

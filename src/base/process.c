@@ -15,7 +15,8 @@
 
 #define STAT_LIMIT_BYTES 4096
 
-/* The name stands in parentheses and may itself hold blanks and parentheses: the last ')' ends it. */
+/* The name stands in parentheses and may itself hold blanks and parentheses: the last ')'
+ * ends it. */
 static int parse_stat(const char *text, struct process_info *info)
 {
     const char *open_paren = strchr(text, '(');
@@ -26,8 +27,10 @@ static int parse_stat(const char *text, struct process_info *info)
 
     if (!open_paren || !close_paren || close_paren < open_paren)
         return -EPROTO;
-    if (sscanf(close_paren + 1, /* NOLINT(cert-err34-c): written by the kernel */
-               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64,
+    /* NOLINTNEXTLINE(cert-err34-c): written by the kernel */
+    if (sscanf(close_paren + 1,
+               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+               "%" SCNu64,
                &state, &parent, &start_ticks) != 3)
         return -EPROTO;
     info->state = state;

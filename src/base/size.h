@@ -18,8 +18,8 @@
 int size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
     __attribute__((warn_unused_result));
 
-/* Write bytes for a person: "8.9 GiB", "800 MiB", "12 KiB", "0". The number is rounded to nearest, so
- * that a size that was typed comes back as it was typed. Returns text.
+/* Write bytes for a person: "8.9 GiB", "800 MiB", "12 KiB", "0". The number is rounded to nearest,
+ * so that a size that was typed comes back as it was typed. Returns text.
  */
 const char *size_format(uint64_t bytes, char text[SIZE_TEXT_BYTES]);
 

@@ -252,6 +252,7 @@ static void test_noise_is_refused_or_is_a_message(void)
         unsigned char packet[MESSAGE_MAX_BYTES], again[MESSAGE_MAX_BYTES];
         const size_t bytes = message_encode(&message, packet);
 
+        CHECK(bytes > 0);
         if (round % 4 == 0) {
             for (size_t i = 0; i < bytes; i++)
                 packet[i] = (unsigned char)noise(&state);
