@@ -2,13 +2,13 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-#include <jansson.h>
 #include <uv.h>
 
+#include "api/events.h"
 #include "base/error.h"
 
 /*
@@ -25,11 +25,12 @@ struct api_peer {
 /* Each fills *ret_json (owned by the API afterwards) and returns 0, or a negative errno with a
  * message: -ENOENT becomes 404, -EINVAL 400, -EPERM 403, anything else 500. */
 struct api_source {
-    void *user; /* borrowed */
+    void *user;             /* borrowed */
+    bool is_for_other_uids; /* system scope; false: anybody but this uid and root gets 403 */
     /* Asked before status(): true when the facts are fresh enough to show. Otherwise a sample is
-     * taken first: on_fresh(context) then runs exactly once in the loop, after at most 300 ms
-     * whatever became of it (at once when the daemon ends); suspend the connection until then.
-     * NULL: always fresh. */
+     * taken first: on_fresh(context) then runs exactly once, later, in the loop, after at most 300
+     * ms whatever became of it (at once when the daemon ends, also after api_close()); the
+     * connection is suspended until then. NULL: always fresh. */
     bool (*refresh)(void *user, void (*on_fresh)(void *context), void *context);
     int (*status)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
     int (*why)(void *user, const struct api_peer *peer, const char *what, json_t **ret_json,
@@ -43,27 +44,14 @@ struct api_source {
     int (*shutdown)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
 };
 
-struct events;
-
-/* Events: numbered, the last few thousand in memory for those who follow, and behind that the
- * store. One thread. */
-struct event {
-    const char *kind;  /* static text, one of docs/internals/api.md */
-    uint64_t lease_id; /* 0: none */
-    const char *name;  /* may be NULL */
-    int gpu;           /* -1: none */
-    uint64_t bytes;    /* 0: none */
-    const char *text;  /* for a person; may be NULL */
-};
-/* first_number: one more than the last one before this daemon. */
-int events_new(uint64_t first_number, struct events **ret_events);
-void events_free(struct events *events);
-/* Number, time-stamp and publish; returns its number (0 when memory is out: the event is lost). */
-uint64_t events_append(struct events *events, const struct event *event);
-
 struct api;
 
-/* Serve on listen_fd (bound and listening, non-blocking, taken over on success) in this loop. */
+/* Any text (a process name may be any bytes) as a JSON string: what is no UTF-8 becomes '?'. NULL
+ * becomes null. A fresh reference, or NULL when memory is out. */
+json_t *api_text(const char *text);
+
+/* Serve on listen_fd (bound and listening, non-blocking, taken over on success) in this loop. The
+ * source is copied; what it points to and the events must live until on_closed. */
 int api_open(uv_loop_t *loop, int take_listen_fd, const struct api_source *source,
              struct events *events, struct api **ret_api, struct error *err);
 /* Stops accepting and closes what is open; on_closed runs in the loop when all handles are gone. */

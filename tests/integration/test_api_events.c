@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The API's event streams: who follows, who is slow, who left. */
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "api_server.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "check.h"
+
+static int get(const char *target, const char **ret_body)
+{
+    return api_ask("GET", target, "", ret_body);
+}
+
+static void check_alive(void)
+{
+    CHECK(get("/v1/status", NULL) == 200);
+}
+
+static int open_follower(const char *target)
+{
+    char request[128];
+    const int fd = api_connect();
+    const int bytes =
+        snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+
+    api_send(fd, request, (size_t)bytes);
+    return fd;
+}
+
+static void test_a_follower_gets_what_happens_later(void)
+{
+    static char answer[API_ANSWER_BYTES];
+    OWNED(fd_close) int fd = open_follower("/v1/events?last=0&follow=1");
+
+    CHECK(api_receive(fd, answer, "\r\n\r\n") > 0);
+    CHECK(!strstr(answer, "\"n\":"));
+    CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"later\"}", NULL) == 200);
+    CHECK(api_receive(fd, answer, "\n\r\n") > 0);
+    CHECK(strstr(answer, "\"name\":\"later\""));
+}
+
+static void test_since_leaves_out_what_was_seen(void)
+{
+    const char *body = "";
+
+    CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"seen\"}", NULL) == 200);
+    CHECK(get("/v1/events?last=1", &body) == 200 && strstr(body, "\"name\":\"seen\""));
+    const char *const number = strstr(body, "\"n\":");
+    CHECK(number != NULL);
+    char target[64];
+    (void)snprintf(target, sizeof(target), "/v1/events?since=%ld", strtol(number + 4, NULL, 10));
+    CHECK(get(target, &body) == 200 && !strstr(body, "\"n\":"));
+}
+
+static void test_followers_that_left_give_their_places_back(void)
+{
+    static char answer[API_ANSWER_BYTES];
+
+    for (int i = 0; i < 80; i++) {
+        OWNED(fd_close) int fd = open_follower("/v1/events?last=0&follow=1");
+        CHECK(api_receive(fd, answer, "\r\n\r\n") > 0);
+    }
+    check_alive();
+}
+
+static uint64_t server_rss_bytes(void)
+{
+    char path[64];
+    OWNED(freep) char *text = NULL;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)api_server_pid());
+    CHECK(fd_read_file(path, 4096, &text, NULL) == 0);
+    const char *const second = strchr(text, ' ');
+    CHECK(second != NULL);
+    return strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void test_a_follower_that_never_reads_is_dropped(void)
+{
+    static char answer[API_ANSWER_BYTES];
+    OWNED(fd_close) int fd = open_follower("/v1/events?last=0&follow=1");
+    OWNED(fd_close) int other = open_follower("/v1/events?last=0&follow=1");
+
+    CHECK(api_receive(fd, answer, "\r\n\r\n") > 0 && api_receive(other, answer, "\r\n\r\n") > 0);
+    CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"flood\"}", NULL) == 200);
+    const uint64_t full_bytes = server_rss_bytes(); /* the ring holds its last 4096 */
+    for (int i = 0; i < 3; i++)
+        CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"flood\"}", NULL) == 200);
+    CHECK(server_rss_bytes() < full_bytes + (4 << 20));
+    struct pollfd end = { .fd = fd, .events = POLLRDHUP };
+    CHECK(poll(&end, 1, API_PATIENCE_MS) == 1);
+    CHECK(api_receive(fd, answer, NULL) >= 0);
+    check_alive();
+}
+
+static void test_shutdown_ends_followers_and_leaks_no_handle(void)
+{
+    static char answer[API_ANSWER_BYTES];
+    OWNED(fd_close) int fd = open_follower("/v1/events?last=0&follow=1");
+
+    CHECK(api_receive(fd, answer, "\r\n\r\n") > 0);
+    CHECK(api_ask("POST", "/v1/shutdown", "", NULL) == 200);
+    CHECK(api_receive(fd, answer, NULL) >= 0);
+    CHECK(api_server_stop() == 0);
+}
+
+int main(void)
+{
+    static const struct test_case cases[] = {
+        TEST(test_a_follower_gets_what_happens_later),
+        TEST(test_since_leaves_out_what_was_seen),
+        TEST(test_followers_that_left_give_their_places_back),
+        TEST(test_a_follower_that_never_reads_is_dropped),
+        TEST(test_shutdown_ends_followers_and_leaks_no_handle),
+    };
+
+    api_server_start();
+    return run_tests(cases, sizeof(cases) / sizeof(cases[0]));
+}
