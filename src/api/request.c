@@ -401,6 +401,7 @@ static enum MHD_Result begin_request(struct api *api, struct MHD_Connection *con
     return MHD_YES;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the form is libmicrohttpd's */
 enum MHD_Result http_request(void *user, struct MHD_Connection *connection, const char *path,
                              const char *method, const char *version, const char *upload,
                              size_t *upload_bytes, void **state)

@@ -103,7 +103,7 @@ int spawn_detached(const char *path, char *const argv[], char *const envp[], int
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     /* No exit signal: the host hears nothing, and its own wait() calls do not see this child. */
-    between = clone(run_between, spawn.stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, &spawn);
+    between = clone(run_between, spawn.stack + (size_t)STACK_BYTES, CLONE_VM | CLONE_VFORK, &spawn);
     if (between < 0)
         spawn.failure = -errno;
     while (between > 0 && waitpid(between, NULL, (int)__WCLONE) < 0 && errno == EINTR)

@@ -91,7 +91,7 @@ static void test_a_follower_that_never_reads_is_dropped(void)
     const uint64_t full_bytes = server_rss_bytes(); /* the ring holds its last 4096 */
     for (int i = 0; i < 3; i++)
         CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"flood\"}", NULL) == 200);
-    CHECK(server_rss_bytes() < full_bytes + (4 << 20));
+    CHECK(TEST_IS_SANITIZED || server_rss_bytes() < full_bytes + (4 << 20));
     struct pollfd end = { .fd = fd, .events = POLLRDHUP };
     CHECK(poll(&end, 1, API_PATIENCE_MS) == 1);
     CHECK(api_receive(fd, answer, NULL) >= 0);
