@@ -41,6 +41,10 @@
 extern "C" {
 #endif
 
+#ifdef __GNUC__
+#    pragma GCC visibility push(default)
+#endif
+
 #define BRIM_ERROR_MAP(X)                                                                          \
     X(NOMEM, -1, "out of host memory")                                                             \
     X(INVALID, -2, "invalid argument")                                                             \
@@ -115,10 +119,10 @@ enum brim_lease_state {
     BRIM_LEASE_LOST = 6,
 };
 
-/* Why the last acquire, burst or resize was refused, or what a queued one waits for. Strings
- * belong to the lease and last until its next call. */
+/* Why the last acquire, burst, bind or resize was refused, or what a queued one waits for. It
+ * belongs to the lease and lasts until the next brim_lease_refusal() or brim_release(). */
 struct brim_refusal {
-    int code;                 /* BRIM_ERR_NEVER_FITS, BRIM_ERR_NO_ROOM … */
+    int code;                 /* BRIM_ERR_NEVER_FITS, BRIM_ERR_NO_ROOM …; 0: it still waits */
     uint64_t id;              /* for `brim why` (0: not recorded) */
     uint64_t asked_bytes;     /* what was asked, on that gpu */
     uint64_t free_bytes;      /* what could be granted at that moment */
@@ -128,9 +132,8 @@ struct brim_refusal {
 
 typedef struct brim_lease brim_lease;
 
-/* Ask, and wait as long as the claim says. On failure *ret_lease is NULL, unless the answer was a
- * refusal (NEVER_FITS, NO_ROOM): then it is a lease in state REFUSED that only carries the reason
- * and must be released. */
+/* Ask, and wait as long as the claim says. On failure *ret_lease is NULL, or a lease in state
+ * REFUSED that only carries the reason (brim_lease_refusal) and must be released. */
 int brim_acquire(const struct brim_claim *claim, brim_lease **ret_lease);
 
 /* The same without blocking: returns at once with a lease in state QUEUED (or further). Watch
@@ -138,7 +141,8 @@ int brim_acquire(const struct brim_claim *claim, brim_lease **ret_lease);
  * the daemon. */
 int brim_acquire_start(const struct brim_claim *claim, brim_lease **ret_lease);
 
-/* Give everything back and free the lease; NULL is fine. Also cancels a queued one. */
+/* Give everything back and free the lease; NULL is fine. Also cancels a queued one. Calls that wait
+ * in other threads return BRIM_ERR_CANCELLED. Allowed in a callback; no callback runs after it. */
 void brim_release(brim_lease *lease);
 
 enum brim_lease_state brim_lease_state(const brim_lease *lease);
@@ -164,8 +168,8 @@ int brim_burst_end(brim_lease *lease); /* also cancels one that still waits */
 /* A hint that nothing is in progress here: ends a burst, if any, and allows a trim. */
 int brim_idle(brim_lease *lease);
 
-/* Change the claim. Shrinking is always granted; growing may be refused (NO_ROOM), never waits,
- * and then nothing changes. */
+/* Change the claim. Shrinking is always granted; growing may be refused (NO_ROOM, or NO_DAEMON
+ * while it is away), never waits for room, and then nothing changes. */
 int brim_resize(brim_lease *lease, uint64_t resident_bytes, uint64_t burst_bytes);
 
 /* Called when the daemon wants memory back: free what you can at a convenient place (caching
@@ -230,6 +234,10 @@ int brim_worker_on_flush(brim_worker *worker, brim_flush_callback callback, void
 /* Announce a heartbeat and send one: from then on silence for longer than $WATCHDOG_USEC counts
  * as a hang. Returns 0 where the batch asked for none. Any thread. */
 int brim_worker_heartbeat(brim_worker *worker);
+
+#ifdef __GNUC__
+#    pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -5,8 +5,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,34 +50,39 @@ static bool is_nobody_there(int r)
     return r == -ENOENT || r == -ECONNREFUSED;
 }
 
-int daemon_connect(int *ret_fd, bool *ret_is_system, struct error *err)
+int daemon_connect(enum daemon_scope scope, int *ret_fd, enum daemon_scope *ret_scope,
+                   struct error *err)
 {
-    struct error system_err = { 0 };
     char dir[PATHS_BYTES];
-    int r = paths_runtime_dir(dir, err);
+    int r = -ENOENT;
 
-    if (r == 0)
-        r = connect_in(dir, ret_fd, err);
-    if (r == 0)
-        *ret_is_system = false;
-    if (!is_nobody_there(r) || secure_getenv("BRIM_RUNTIME_DIR"))
-        return r;
-    /* What is told of a failure is that of the user's own: it is the one that can be started. */
+    if (scope != DAEMON_SYSTEM) {
+        r = paths_runtime_dir(dir, err);
+        if (r == 0)
+            r = connect_in(dir, ret_fd, err);
+        if (r == 0)
+            *ret_scope = DAEMON_USER;
+        if (!is_nobody_there(r) || scope == DAEMON_USER || secure_getenv("BRIM_RUNTIME_DIR"))
+            return r;
+    }
+    /* Where neither is there, the user's own is the one to speak of: it can be started. */
+    struct error system_err = { 0 };
     const int system_r = connect_in(PATHS_SYSTEM_RUNTIME, ret_fd, &system_err);
     if (system_r == 0)
-        *ret_is_system = true;
-    else if (!is_nobody_there(system_r) && err)
+        *ret_scope = DAEMON_SYSTEM;
+    if (is_nobody_there(system_r) && scope == DAEMON_ANY)
+        return r;
+    if (system_r < 0 && err)
         *err = system_err;
-    return is_nobody_there(system_r) ? r : system_r;
+    return system_r;
 }
 
 int daemon_runtime_dir(char ret_path[PATHS_BYTES], struct error *err)
 {
     OWNED(fd_close) int fd = -1;
-    bool is_system = false;
-    const int r = daemon_connect(&fd, &is_system, NULL);
+    enum daemon_scope scope = DAEMON_ANY;
 
-    if (r == 0 && is_system) {
+    if (daemon_connect(DAEMON_ANY, &fd, &scope, NULL) == 0 && scope == DAEMON_SYSTEM) {
         (void)snprintf(ret_path, PATHS_BYTES, "%s", PATHS_SYSTEM_RUNTIME);
         return 0;
     }
@@ -252,7 +257,7 @@ int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
 {
     char runtime_dir[PATHS_BYTES], state_dir[PATHS_BYTES];
     OWNED(fd_close) int fd = -1;
-    bool is_system = false;
+    enum daemon_scope scope = DAEMON_ANY;
     int r = prepare_dirs(runtime_dir, state_dir, err);
 
     if (r == 0)
@@ -264,7 +269,7 @@ int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
         return 1;
     }
     /* Whoever held the lock a moment ago may have started it. */
-    r = daemon_connect(&fd, &is_system, NULL);
+    r = daemon_connect(DAEMON_ANY, &fd, &scope, NULL);
     if (!is_nobody_there(r)) {
         daemon_launch_end(launch);
         return 1;
@@ -336,8 +341,8 @@ int daemon_start(struct error *err)
     for (;;) {
         struct daemon_launch launch = DAEMON_LAUNCH_NONE;
         OWNED(fd_close) int fd = -1;
-        bool is_system = false;
-        int r = daemon_connect(&fd, &is_system, err);
+        enum daemon_scope scope = DAEMON_ANY;
+        int r = daemon_connect(DAEMON_ANY, &fd, &scope, err);
 
         if (!is_nobody_there(r) && r != -EAGAIN)
             return r;

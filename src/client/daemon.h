@@ -2,8 +2,6 @@
 #ifndef CLIENT_DAEMON_H
 #define CLIENT_DAEMON_H
 
-#include <stdbool.h>
-
 #include "base/error.h"
 #include "base/paths.h"
 
@@ -22,10 +20,16 @@
 
 #define DAEMON_START_MS 5000 /* a daemon that does not listen by then has failed */
 
+enum daemon_scope {
+    DAEMON_ANY = 0,
+    DAEMON_USER,
+    DAEMON_SYSTEM, /* cannot be started from here */
+};
+
 /* Connect to the lease socket of a daemon that runs: a non-blocking descriptor, close-on-exec.
  * -ENOENT or -ECONNREFUSED: nobody is there; -EAGAIN: there is, but too busy right now. */
-int daemon_connect(int *ret_fd, bool *ret_is_system, struct error *err)
-    __attribute__((warn_unused_result));
+int daemon_connect(enum daemon_scope scope, int *ret_fd, enum daemon_scope *ret_scope,
+                   struct error *err) __attribute__((warn_unused_result));
 
 /* The directory of the daemon that daemon_connect would find: for its API socket. */
 int daemon_runtime_dir(char ret_path[PATHS_BYTES], struct error *err)

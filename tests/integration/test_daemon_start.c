@@ -58,11 +58,11 @@ static void remove_files(void)
 static void test_nobody_there_is_told_apart(void)
 {
     struct error err = { 0 };
-    bool is_system = false;
+    enum daemon_scope scope = DAEMON_ANY;
     int fd = -1;
 
     set_up("silent");
-    CHECK(daemon_connect(&fd, &is_system, &err) == -ENOENT);
+    CHECK(daemon_connect(DAEMON_ANY, &fd, &scope, &err) == -ENOENT);
     CHECK(strstr(err.message, "lease.sock") != NULL);
     CHECK(fd == -1);
 }
@@ -111,7 +111,7 @@ static void test_start_leaves_no_trace_in_the_host(void)
 {
     struct sigaction action = { .sa_handler = on_child };
     struct error err = { 0 };
-    bool is_system = true;
+    enum daemon_scope scope = DAEMON_ANY;
     int fd = -1;
 
     set_up("listen");
@@ -122,8 +122,8 @@ static void test_start_leaves_no_trace_in_the_host(void)
     const int leaky_fd = fcntl(0, F_DUPFD, 40);
     CHECK(leaky_fd >= 40);
     CHECK(daemon_start(&err) == 0);
-    CHECK(daemon_connect(&fd, &is_system, &err) == 0);
-    CHECK(!is_system);
+    CHECK(daemon_connect(DAEMON_ANY, &fd, &scope, &err) == 0);
+    CHECK(scope == DAEMON_USER);
     CHECK(daemon_start(&err) == 0); /* it runs: nothing to do */
     (void)close(leaky_fd);
     CHECK_EQ_U64((uint64_t)child_signals, 0);
