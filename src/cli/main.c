@@ -12,6 +12,7 @@
 
 #include "base/suggest.h"
 #include "cli/command.h"
+#include "cli/ps.h"
 
 struct command {
     const char *group; /* commands of one group stand together, in the order of the help */
@@ -78,38 +79,10 @@ static int print_command_help(const char *name)
     return command->run(2, arguments);
 }
 
-static void print_next(void)
-{
-    static const struct {
-        const char *command, *line, *what;
-    } next[] = {
-        { "run", "brim run --vram 6GiB -- COMMAND", "run a program under a lease" },
-        { "batch", "brim batch run --help", "as many workers as the card holds" },
-        { "why", "brim why --fit --vram 6GiB", "would it fit now, and how often" },
-    };
-
-    printf("\nnext:\n");
-    for (size_t i = 0; i < sizeof(next) / sizeof(next[0]); i++) {
-        if (find_command(next[i].command))
-            printf("  %-34s %s\n", next[i].line, next[i].what);
-    }
-    printf("  %-34s %s\n", "brim --help", "everything else");
-}
-
-static int run_without_arguments(void)
-{
-    static char name[] = "ps";
-    char *arguments[] = { name, NULL };
-    const int status = cmd_ps(1, arguments);
-
-    print_next();
-    return status;
-}
-
 static int run_main(int argc, char **argv)
 {
     if (argc < 2)
-        return run_without_arguments();
+        return ps_and_next();
     const struct command *const command = find_command(argv[1]);
     if (command)
         return command->run(argc - 1, argv + 1);
