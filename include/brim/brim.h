@@ -105,7 +105,8 @@ struct brim_claim {
 #define BRIM_CLAIM_HELD_BY_PROCESS (UINT32_C(1) << 0)
 /* Busy for life: charged resident + burst from the grant on (a program that cannot tell). */
 #define BRIM_CLAIM_ALWAYS_BUSY (UINT32_C(1) << 1)
-/* The bytes may be in use already (adoption): granted whatever the sum says. */
+/* The bytes may be in use already (adoption): granted whatever the sum says. resident_bytes 0: what
+ * the driver shows for the process now. */
 #define BRIM_CLAIM_ADOPT (UINT32_C(1) << 2)
 /* Nothing else on the gpu loads or begins a burst while this one loads (it sizes itself). */
 #define BRIM_CLAIM_LOAD_ALONE (UINT32_C(1) << 3)

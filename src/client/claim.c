@@ -43,7 +43,7 @@ static bool is_in_range(const struct brim_claim *claim)
            claim->priority <= BRIM_PRIORITY_BACKGROUND && claim->max_wait_ms >= BRIM_WAIT_FOREVER &&
            claim->pid <= INT32_MAX &&
            !__builtin_add_overflow(claim->resident_bytes, claim->burst_bytes, &peak_bytes) &&
-           (peak_bytes > 0 || claim->load_peak_bytes > 0);
+           (peak_bytes > 0 || claim->load_peak_bytes > 0 || (claim->flags & BRIM_CLAIM_ADOPT) != 0);
 }
 
 int claim_check(const struct brim_claim *claim, struct message_claim *ret_claim)

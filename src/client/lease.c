@@ -131,10 +131,20 @@ static int ask(brim_lease *lease, struct message *message)
     return lease->is_released ? BRIM_ERR_CANCELLED : lease->call_result;
 }
 
+static int read_start(uint64_t pid, uint64_t *ret_start_ticks)
+{
+    struct process_info info = { 0 };
+    const int r = process_read((pid_t)pid, &info);
+
+    if (r < 0)
+        return r == -ENOMEM ? BRIM_ERR_NOMEM : BRIM_ERR_INVALID;
+    *ret_start_ticks = info.start_ticks;
+    return 0;
+}
+
 int brim_lease_bind(brim_lease *lease, uint64_t pid)
 {
     struct message message = { .type = MESSAGE_BIND };
-    struct process_info info = { 0 };
     int saved_errno = 0;
     int r = lease_begin(lease, &saved_errno);
 
@@ -142,11 +152,12 @@ int brim_lease_bind(brim_lease *lease, uint64_t pid)
         return lease_fail(r, saved_errno);
     if (!lease_is_held(lease))
         r = lease_not_held(lease);
-    else if (pid == 0 || pid > INT32_MAX || process_read((pid_t)pid, &info) < 0)
+    else if (pid == 0 || pid > INT32_MAX)
         r = BRIM_ERR_INVALID;
+    else
+        r = read_start(pid, &message.bind.start_ticks);
     if (r == 0) {
         message.bind.pid = (uint32_t)pid;
-        message.bind.start_ticks = info.start_ticks;
         r = lease->link == LINK_UP ? ask(lease, &message) : 0;
     }
     if (r == 0)
