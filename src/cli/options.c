@@ -117,11 +117,12 @@ int options_next(struct options *options)
         return read_letter(options);
     if (options->at >= options->argc)
         return OPTIONS_END;
-    const char *const word = options->argv[options->at++];
-    if (!options->is_ended && strcmp(word, "--") == 0) {
+    if (!options->is_ended && strcmp(options->argv[options->at], "--") == 0) {
         options->is_ended = true;
-        return options_next(options);
+        if (++options->at >= options->argc)
+            return OPTIONS_END;
     }
+    const char *const word = options->argv[options->at++];
     if (!options->is_ended && word[0] == '-' && word[1] == '-')
         return read_long(options, word + 2);
     if (!options->is_ended && word[0] == '-' && word[1] != '\0') {

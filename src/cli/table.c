@@ -133,7 +133,7 @@ static void print_cell(FILE *out, const char *text, size_t width, char side, boo
 
 void table_print(const struct table *table, FILE *out, unsigned indent)
 {
-    size_t widths[TABLE_COLUMN_MAX];
+    size_t widths[TABLE_COLUMN_MAX] = { 0 };
     char cut[TERMINAL_TEXT_BYTES];
 
     if (table->row_count == 0)
