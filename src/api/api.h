@@ -33,6 +33,7 @@ struct api_source {
      * connection is suspended until then. NULL: always fresh. */
     bool (*refresh)(void *user, void (*on_fresh)(void *context), void *context);
     int (*status)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
+    /* what: as in docs/internals/api.md; "" is the newest refusal, or who waits now. */
     int (*why)(void *user, const struct api_peer *peer, const char *what, json_t **ret_json,
                struct error *err);
     int (*fit)(void *user, uint64_t resident_bytes, uint64_t burst_bytes, const char *gpu,

@@ -48,7 +48,7 @@ struct request {
 struct route {
     const char *method;
     const char *path;
-    bool has_argument; /* /v1/why/ARGUMENT */
+    bool has_argument; /* /v1/why or /v1/why/ARGUMENT */
     const char *usage; /* for the list of routes */
     /* NULL: the event stream, which makes its own response. */
     int (*answer)(const struct request *request, json_t **ret_json, struct error *err);
@@ -166,7 +166,7 @@ static int answer_shutdown(const struct request *request, json_t **ret_json, str
 
 static const struct route routes[] = {
     { "GET", "/v1/status", false, "", answer_status },
-    { "GET", "/v1/why", true, "/WHAT", answer_why },
+    { "GET", "/v1/why", true, "[/WHAT]", answer_why },
     { "GET", "/v1/fit", false, "?resident=N&burst=N&gpu=G", answer_fit },
     { "GET", "/v1/events", false, "?since=N&last=N&follow=1", NULL },
     { "POST", "/v1/stop", false, " {\"name\": \"NAME\"}", answer_stop },
@@ -182,8 +182,10 @@ static const struct route *find_route(const char *path, const char **ret_argumen
         const size_t length = strlen(routes[i].path);
         if (strncmp(path, routes[i].path, length) != 0)
             continue;
-        if (!routes[i].has_argument && path[length] == '\0')
+        if (path[length] == '\0') {
+            *ret_argument = "";
             return &routes[i];
+        }
         if (routes[i].has_argument && path[length] == '/' && path[length + 1] != '\0') {
             *ret_argument = path + length + 1;
             return &routes[i];

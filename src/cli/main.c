@@ -23,6 +23,10 @@ struct command {
 
 static const struct command commands[] = {
     { "look", "ps", "who holds what on each gpu, and what is free", cmd_ps },
+    { "look", "why", "why it was refused or waits; would it fit", cmd_why },
+    { "look", "events", "what happened, and what happens (-f)", cmd_events },
+    { "memory", "trim", "ask a holder to give back what it does not use", cmd_trim },
+    { "memory", "stop", "ask a holder to end", cmd_stop },
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -29,6 +29,7 @@ static void test_every_route_answers(void)
 
     CHECK(get("/v1/status", &body) == 200 && strstr(body, "\"samples\":1"));
     CHECK(get("/v1/why/r12", &body) == 200 && strstr(body, "\"what\":\"r12\""));
+    CHECK(get("/v1/why", &body) == 200 && strstr(body, "\"what\":\"\""));
     CHECK(get("/v1/fit?resident=5&burst=2&gpu=0", &body) == 200);
     CHECK(strcmp(body, "{\"resident\":5,\"burst\":2,\"gpu\":\"0\"}") == 0);
     CHECK(get("/v1/fit?resident=5", &body) == 200 && strstr(body, "\"gpu\":null"));
@@ -51,7 +52,7 @@ static void test_unknown_paths_list_what_there_is(void)
 {
     const char *body = "";
 
-    CHECK(get("/v2/status", &body) == 404 && strstr(body, "GET /v1/why/WHAT"));
+    CHECK(get("/v2/status", &body) == 404 && strstr(body, "GET /v1/why[/WHAT]"));
     CHECK(get("/v1/statuses", &body) == 404);
     CHECK(get("/v1/why/", &body) == 404);
     CHECK(get("/", &body) == 404);
