@@ -27,6 +27,7 @@ static const struct command commands[] = {
     { "look", "events", "what happened, and what happens (-f)", cmd_events },
     { "memory", "trim", "ask a holder to give back what it does not use", cmd_trim },
     { "memory", "stop", "ask a holder to end", cmd_stop },
+    { "machine", "emulate", "run a command on emulated gpus", cmd_emulate },
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A client: one connection of an emulated library, which stands for its process.
+ *
+ * It ends when the connection does or when the process does, whichever is first: a forked child
+ * that carries a copy of the descriptor must not keep its dead parent's memory alive. Whatever it
+ * sends, the worst that happens is that its own connection is closed.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "cuda/cuda.h"
+#include "server.h"
+
+#define WIPE_PAGES_AT_ONCE UINT64_C(16)
+
+struct client {
+    struct client *previous, *next;
+    int fd;    /* owned */
+    int pidfd; /* owned */
+    struct watch socket_watch, process_watch;
+    pid_t pid;
+    uint64_t start_ticks;
+    enum emu_role role; /* 0 before EMU_HELLO */
+    char name[PROCESS_NAME_BYTES];
+    struct extent *extents; /* owned */
+    uint32_t contexts[EMU_GPU_MAX];
+    uint64_t used_bytes[EMU_GPU_MAX];
+};
+
+static void link_extent(struct extent **list, struct extent *extent)
+{
+    extent->previous = NULL;
+    extent->next = *list;
+    if (*list)
+        (*list)->previous = extent;
+    *list = extent;
+}
+
+static void unlink_extent(struct extent **list, struct extent *extent)
+{
+    if (extent->previous)
+        extent->previous->next = extent->next;
+    else
+        *list = extent->next;
+    if (extent->next)
+        extent->next->previous = extent->previous;
+}
+
+static void free_place(struct server *server, struct extent *extent)
+{
+    struct card *const card = &server->cards[extent->gpu];
+
+    spans_give(&card->spans, extent->page, extent->page_count);
+    free(extent);
+}
+
+/* All that the client held: its places are wiped later, its bytes come back now or after the lag.
+ */
+static void give_back(struct server *server, struct client *client)
+{
+    struct late *const late =
+        server->options.free_lag_ms > 0 ? calloc(1, sizeof(struct late)) : NULL;
+
+    while (client->extents) {
+        struct extent *const extent = client->extents;
+        unlink_extent(&client->extents, extent);
+        server->cards[extent->gpu].by_page[extent->page] = NULL;
+        extent->owner = NULL;
+        link_extent(&server->wipe, extent);
+    }
+    for (uint32_t i = 0; i < server->card_count; i++) {
+        if (late)
+            late->bytes[i] = client->used_bytes[i];
+        else
+            card_release(&server->cards[i], client->used_bytes[i]);
+    }
+    if (!late)
+        return;
+    late->due_ms = clock_after_ms(clock_now_ms(), server->options.free_lag_ms);
+    *server->late_last = late;
+    server->late_last = &late->next;
+}
+
+static void client_close(struct server *server, struct client *client)
+{
+    give_back(server, client);
+    server_unwatch(server, &client->socket_watch);
+    server_unwatch(server, &client->process_watch);
+    fd_close(&client->fd);
+    fd_close(&client->pidfd);
+    if (client->previous)
+        client->previous->next = client->next;
+    else
+        server->clients = client->next;
+    if (client->next)
+        client->next->previous = client->previous;
+    free(client);
+    if (!server->is_listening)
+        server->is_listening = server_watch(server, &server->listener) == 0;
+}
+
+void client_close_all(struct server *server)
+{
+    while (server->clients)
+        client_close(server, server->clients);
+    while (server->wipe) {
+        struct extent *const extent = server->wipe;
+        server->wipe = extent->next;
+        free_place(server, extent);
+    }
+    client_settle(server, CLOCK_NEVER_MS);
+}
+
+void client_settle(struct server *server, uint64_t now_ms)
+{
+    while (server->late_first && server->late_first->due_ms <= now_ms) {
+        struct late *const late = server->late_first;
+        for (uint32_t i = 0; i < server->card_count; i++)
+            card_release(&server->cards[i], late->bytes[i]);
+        server->late_first = late->next;
+        if (!server->late_first)
+            server->late_last = &server->late_first;
+        free(late);
+    }
+}
+
+bool client_wipe_some(struct server *server)
+{
+    struct extent *const extent = server->wipe;
+
+    if (!extent)
+        return false;
+    struct card *const card = &server->cards[extent->gpu];
+    const uint64_t left = card_wipe(card, extent->page, extent->page_count, WIPE_PAGES_AT_ONCE);
+    spans_give(&card->spans, extent->page + left, extent->page_count - left);
+    if (left > 0) {
+        extent->page_count = left;
+        card->spans.taken_count++; /* its rest is still one taken span */
+        return true;
+    }
+    unlink_extent(&server->wipe, extent);
+    free(extent);
+    return server->wipe != NULL;
+}
+
+static int add_context(struct server *server, struct client *client, uint32_t gpu)
+{
+    struct card *const card = &server->cards[gpu];
+
+    if (client->contexts[gpu] == UINT32_MAX)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (client->contexts[gpu] == 0) {
+        const int status = card_charge(card, card->info.context_bytes);
+        if (status != CUDA_SUCCESS)
+            return status;
+        client->used_bytes[gpu] += card->info.context_bytes;
+    }
+    client->contexts[gpu]++;
+    return CUDA_SUCCESS;
+}
+
+static int remove_context(struct server *server, struct client *client, uint32_t gpu)
+{
+    struct card *const card = &server->cards[gpu];
+
+    if (client->contexts[gpu] == 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (--client->contexts[gpu] == 0) {
+        card_release(card, card->info.context_bytes);
+        client->used_bytes[gpu] -= card->info.context_bytes;
+    }
+    return CUDA_SUCCESS;
+}
+
+static int alloc_pages(struct server *server, struct client *client,
+                       const struct emu_request *request, uint64_t *ret_offset)
+{
+    struct card *const card = &server->cards[request->gpu];
+    const uint64_t bytes = request->args[0];
+    struct extent *extent = NULL;
+
+    if (bytes == 0 || bytes % EMU_PAGE_BYTES != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    const int status = card_charge(card, bytes);
+    if (status != CUDA_SUCCESS)
+        return status;
+    extent = calloc(1, sizeof(*extent));
+    if (!extent || spans_take(&card->spans, bytes / EMU_PAGE_BYTES, &extent->page) < 0) {
+        free(extent);
+        card_release(card, bytes);
+        card->oom_count++;
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    extent->owner = client;
+    extent->gpu = request->gpu;
+    extent->page_count = bytes / EMU_PAGE_BYTES;
+    link_extent(&client->extents, extent);
+    card->by_page[extent->page] = extent;
+    card->allocations++;
+    client->used_bytes[request->gpu] += bytes;
+    *ret_offset = extent->page * EMU_PAGE_BYTES;
+    return CUDA_SUCCESS;
+}
+
+/* The library has already punched the hole, at its own expense. */
+static int free_pages(struct server *server, struct client *client,
+                      const struct emu_request *request)
+{
+    struct card *const card = &server->cards[request->gpu];
+    const uint64_t page = request->args[0] / EMU_PAGE_BYTES;
+
+    if (request->args[0] >= card->info.space_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    struct extent *const extent = card->by_page[page];
+    if (!extent || extent->owner != client)
+        return CUDA_ERROR_INVALID_VALUE;
+    const uint64_t bytes = extent->page_count * EMU_PAGE_BYTES;
+    card->by_page[page] = NULL;
+    unlink_extent(&client->extents, extent);
+    client->used_bytes[request->gpu] -= bytes;
+    card_release(card, bytes);
+    free_place(server, extent);
+    return CUDA_SUCCESS;
+}
+
+/* Each process once, whatever number of connections it has. */
+static uint32_t list_processes(const struct server *server, uint32_t gpu,
+                               struct emu_process list[EMU_PROCESS_MAX])
+{
+    uint32_t count = 0;
+
+    for (const struct client *client = server->clients; client; client = client->next) {
+        uint32_t at = 0;
+        if (client->used_bytes[gpu] == 0)
+            continue;
+        while (at < count && list[at].pid != (uint32_t)client->pid)
+            at++;
+        if (at == EMU_PROCESS_MAX)
+            break;
+        if (at == count)
+            list[count++] = (struct emu_process){ .pid = (uint32_t)client->pid };
+        list[at].used_bytes += client->used_bytes[gpu];
+    }
+    return count;
+}
+
+static int report_fault(struct server *server, struct client *client,
+                        const struct emu_request *request)
+{
+    char text[EMU_TEXT_BYTES];
+    size_t length = 0;
+
+    for (; length < sizeof(text) - 1 && request->text[length]; length++) {
+        const char c = request->text[length];
+        text[length] = c >= 0x20 && c < 0x7f ? c : '?';
+    }
+    text[length] = '\0';
+    server->cards[request->gpu].async_faults++;
+    fprintf(stderr, "brim emulate: gpu %u: %s (pid %d): %s\n", request->gpu, client->name,
+            (int)client->pid, text);
+    return CUDA_SUCCESS;
+}
+
+struct answer {
+    struct emu_reply reply;
+    const void *payload; /* borrowed */
+    size_t payload_bytes;
+    int fd; /* borrowed; -1: none */
+};
+
+static int send_answer(const struct client *client, struct answer *answer)
+{
+    struct iovec parts[2] = {
+        { &answer->reply, sizeof(answer->reply) },
+        { (void *)(uintptr_t)answer->payload, answer->payload_bytes },
+    };
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct msghdr packet = { .msg_iov = parts, .msg_iovlen = answer->payload_bytes > 0 ? 2 : 1 };
+
+    if (answer->fd >= 0) {
+        packet.msg_control = control.bytes;
+        packet.msg_controllen = sizeof(control.bytes);
+        control.head.cmsg_level = SOL_SOCKET;
+        control.head.cmsg_type = SCM_RIGHTS;
+        control.head.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.head), &answer->fd, sizeof(int));
+    }
+    /* Who does not read its answers is not waited for. */
+    return sendmsg(client->fd, &packet, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int say_hello(const struct server *server, struct client *client,
+                     const struct emu_request *request, struct answer *answer)
+{
+    if (request->args[0] != EMU_VERSION ||
+        (request->args[1] != EMU_ROLE_CUDA && request->args[1] != EMU_ROLE_NVML))
+        return -EPROTO;
+    client->role = (enum emu_role)request->args[1];
+    answer->reply.values[0] = server->card_count;
+    answer->reply.values[1] = server->options.is_async_late ? EMU_HELLO_ASYNC_LATE : 0;
+    return 0;
+}
+
+static int answer_stats(struct server *server, const struct client *client, struct answer *answer)
+{
+    size_t bytes = 0;
+    char *const text = stats_text(server, &bytes);
+
+    if (!text)
+        return -ENOMEM;
+    answer->payload = text;
+    answer->payload_bytes = bytes;
+    const int r = send_answer(client, answer);
+    free(text);
+    return r;
+}
+
+static int answer_processes(struct server *server, const struct client *client, uint32_t gpu,
+                            struct answer *answer)
+{
+    static struct emu_process list[EMU_PROCESS_MAX]; /* 32 KiB; the server has one thread */
+
+    answer->reply.count = list_processes(server, gpu, list);
+    answer->payload = list;
+    answer->payload_bytes = answer->reply.count * sizeof(list[0]);
+    return send_answer(client, answer);
+}
+
+/* Negative: the client is to be closed. */
+static int handle_gpu_request(struct server *server, struct client *client,
+                              const struct emu_request *request, struct answer *answer)
+{
+    struct card *const card = &server->cards[request->gpu];
+
+    switch (request->op) {
+    case EMU_GPU_INFO:
+        answer->payload = &card->info;
+        answer->payload_bytes = sizeof(card->info);
+        answer->fd = request->args[0] == 1 ? card->memfd : -1;
+        break;
+    case EMU_CONTEXT_ADD:
+        answer->reply.status = add_context(server, client, request->gpu);
+        break;
+    case EMU_CONTEXT_REMOVE:
+        answer->reply.status = remove_context(server, client, request->gpu);
+        break;
+    case EMU_ALLOC:
+        answer->reply.status = alloc_pages(server, client, request, &answer->reply.values[0]);
+        break;
+    case EMU_FREE:
+        answer->reply.status = free_pages(server, client, request);
+        break;
+    case EMU_MEMORY:
+        answer->reply.values[0] = card->info.capacity_bytes;
+        answer->reply.values[1] = card->used_bytes;
+        break;
+    case EMU_COUNT_OOM:
+        card->oom_count++;
+        break;
+    case EMU_FAULT:
+        answer->reply.status = report_fault(server, client, request);
+        break;
+    case EMU_PROCESSES:
+        return answer_processes(server, client, request->gpu, answer);
+    default:
+        return -EPROTO;
+    }
+    return send_answer(client, answer);
+}
+
+static int handle_request(struct server *server, struct client *client,
+                          const struct emu_request *request, size_t request_bytes)
+{
+    struct answer answer = { .fd = -1 };
+    const size_t expected =
+        request->op == EMU_FAULT ? sizeof(struct emu_request) : EMU_REQUEST_BYTES;
+
+    if (request_bytes != expected)
+        return -EPROTO;
+    if (request->op == EMU_HELLO) {
+        const int r = say_hello(server, client, request, &answer);
+        return r < 0 ? r : send_answer(client, &answer);
+    }
+    if (client->role == 0)
+        return -EPROTO;
+    if (request->op == EMU_STATS)
+        return answer_stats(server, client, &answer);
+    if (request->gpu >= server->card_count)
+        return -EPROTO;
+    return handle_gpu_request(server, client, request, &answer);
+}
+
+static void on_packet(struct server *server, struct watch *watch)
+{
+    struct client *const client =
+        (struct client *)((char *)watch - offsetof(struct client, socket_watch));
+    struct emu_request request = { 0 };
+    const ssize_t got = recv(client->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got < (ssize_t)EMU_REQUEST_BYTES || got > (ssize_t)sizeof(request) ||
+        handle_request(server, client, &request, (size_t)got) < 0)
+        client_close(server, client);
+}
+
+static void on_process_end(struct server *server, struct watch *watch)
+{
+    client_close(server, (struct client *)((char *)watch - offsetof(struct client, process_watch)));
+}
+
+/* Who is at the other end: only this user's processes, each by its pid and start time. */
+static int identify(struct client *client)
+{
+    struct ucred peer = { 0 };
+    struct process_info process = { 0 };
+    socklen_t length = sizeof(peer);
+
+    if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+        return -errno;
+    if (peer.uid != geteuid() && peer.uid != 0)
+        return -EPERM;
+    const int r = process_read(peer.pid, &process);
+    if (r < 0)
+        return r;
+    client->pid = peer.pid;
+    client->start_ticks = process.start_ticks;
+    (void)snprintf(client->name, sizeof(client->name), "%s", process.name);
+    client->pidfd = process_open(peer.pid, process.start_ticks);
+    return client->pidfd < 0 ? client->pidfd : 0;
+}
+
+static int client_open(struct server *server, int fd)
+{
+    struct client *const client = calloc(1, sizeof(*client));
+
+    if (!client) {
+        fd_close(&fd);
+        return -ENOMEM;
+    }
+    client->fd = fd;
+    client->pidfd = -1;
+    client->next = server->clients;
+    if (client->next)
+        client->next->previous = client;
+    server->clients = client;
+    int r = identify(client);
+    client->socket_watch = (struct watch){ on_packet, client->fd };
+    client->process_watch = (struct watch){ on_process_end, client->pidfd };
+    if (r == 0)
+        r = server_watch(server, &client->socket_watch);
+    if (r == 0)
+        r = server_watch(server, &client->process_watch);
+    if (r < 0)
+        client_close(server, client);
+    return r;
+}
+
+static void on_connection(struct server *server, struct watch *watch)
+{
+    const int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= 0 && client_open(server, fd) != -EMFILE)
+        return;
+    if (fd < 0 && errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+        return;
+    /* Out of descriptors: whoever connects waits until somebody leaves. */
+    if (server->clients) {
+        server_unwatch(server, &server->listener);
+        server->is_listening = false;
+    }
+}
+
+int client_listen(struct server *server, struct error *err)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->socket_path);
+    server->late_last = &server->late_first;
+    server->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (server->listen_fd < 0 ||
+        bind(server->listen_fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(server->listen_fd, 512) < 0)
+        return error_set(err, -errno, "the emulator's socket %s: %s", server->socket_path,
+                         strerror(errno));
+    server->listener = (struct watch){ on_connection, server->listen_fd };
+    const int r = server_watch(server, &server->listener);
+    if (r < 0)
+        return error_set(err, r, "epoll: %s", strerror(-r));
+    server->is_listening = true;
+    return 0;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Initialisation, versions, errors, and the door to the process's state.
+ */
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cuda_state.h"
+
+struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
+
+/* A forked child finds the lock as it was in the parent, perhaps taken for ever: look first. */
+CUresult cuda_enter(void)
+{
+    if (link_is_inherited(&cuda.link))
+        return CUDA_ERROR_NOT_INITIALIZED;
+    (void)pthread_mutex_lock(&cuda.lock);
+    if (cuda.link.fd >= 0)
+        return CUDA_SUCCESS;
+    (void)pthread_mutex_unlock(&cuda.lock);
+    return CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult cuda_enter_context(struct CUctx_st **ret_context)
+{
+    CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    status = context_current(ret_context);
+    return status == CUDA_SUCCESS ? status : cuda_leave(status);
+}
+
+CUresult cuda_leave(CUresult status)
+{
+    (void)pthread_mutex_unlock(&cuda.lock);
+    return status;
+}
+
+CUresult cuda_ask(enum emu_op op, const struct gpu *gpu, uint64_t arg, struct emu_reply *ret_reply)
+{
+    const struct emu_request request = { .op = op, .gpu = gpu->server_index, .args = { arg } };
+    const int status = link_call(&cuda.link, &request, ret_reply);
+
+    return status < 0 ? CUDA_ERROR_UNKNOWN : (CUresult)status;
+}
+
+CUresult cuda_count_oom(const struct gpu *gpu)
+{
+    struct emu_reply reply = { 0 };
+
+    (void)cuda_ask(EMU_COUNT_OOM, gpu, 0, &reply);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static int open_gpu(struct gpu *gpu, uint32_t server_index)
+{
+    const struct emu_request request = { .op = EMU_GPU_INFO, .gpu = server_index, .args = { 1 } };
+    struct emu_reply reply = { 0 };
+
+    gpu->server_index = server_index;
+    gpu->memfd = -1;
+    const int r =
+        link_call_payload(&cuda.link, &request, &reply, &gpu->info, sizeof(gpu->info), &gpu->memfd);
+    if (r != 0 || gpu->memfd < 0)
+        return -EPROTO;
+    void *const bytes = mmap(NULL, gpu->info.space_bytes, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_NORESERVE, gpu->memfd, 0);
+    if (bytes == MAP_FAILED)
+        return -ENOMEM;
+    gpu->bytes = bytes;
+    /* A child has no business with it, and need not copy its page tables. */
+    (void)madvise(bytes, gpu->info.space_bytes, MADV_DONTFORK);
+    return 0;
+}
+
+static void close_gpu(struct gpu *gpu)
+{
+    if (gpu->bytes)
+        (void)munmap(gpu->bytes, gpu->info.space_bytes);
+    if (gpu->memfd >= 0)
+        (void)close(gpu->memfd);
+    *gpu = (struct gpu){ .memfd = -1 };
+}
+
+static bool uuid_has_prefix(const struct gpu *gpu, const char *text, size_t length)
+{
+    char uuid[48];
+    const unsigned char *const id = gpu->info.uuid;
+
+    (void)snprintf(uuid, sizeof(uuid),
+                   "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                   id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10],
+                   id[11], id[12], id[13], id[14], id[15]);
+    return length > 4 && strncmp(uuid, text, length) == 0;
+}
+
+/* An index or the start of a UUID; -1 for what names no gpu. */
+static int match_gpu(const struct gpu *all, uint32_t count, const char *text, size_t length)
+{
+    uint32_t index = 0;
+    size_t i = 0;
+
+    for (; i < length && isdigit((unsigned char)text[i]) && index < EMU_GPU_MAX; i++)
+        index = index * 10 + (uint32_t)(text[i] - '0');
+    if (length > 0 && i == length)
+        return index < count ? (int)index : -1;
+    for (index = 0; index < count; index++) {
+        if (uuid_has_prefix(&all[index], text, length))
+            return (int)index;
+    }
+    return -1;
+}
+
+/* CUDA_VISIBLE_DEVICES as the driver reads it: in its order, up to the first entry that names no
+ * gpu; a gpu named twice leaves none. */
+static void choose_visible(struct gpu *all, uint32_t count)
+{
+    const char *entry = secure_getenv("CUDA_VISIBLE_DEVICES");
+    bool is_chosen[EMU_GPU_MAX] = { false };
+
+    cuda.gpu_count = 0;
+    while (entry) {
+        const size_t length = strcspn(entry, ",");
+        const int match = match_gpu(all, count, entry, length);
+        if (match < 0)
+            break;
+        if (is_chosen[match]) {
+            cuda.gpu_count = 0;
+            break;
+        }
+        is_chosen[match] = true;
+        cuda.gpus[cuda.gpu_count++] = all[match];
+        entry = entry[length] == ',' ? entry + length + 1 : NULL;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!secure_getenv("CUDA_VISIBLE_DEVICES"))
+            cuda.gpus[cuda.gpu_count++] = all[i];
+        else if (!is_chosen[i] || cuda.gpu_count == 0)
+            close_gpu(&all[i]);
+    }
+}
+
+static int open_gpus(uint32_t count)
+{
+    static struct gpu all[EMU_GPU_MAX]; /* under the lock */
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = open_gpu(&all[i], i);
+    if (r == 0)
+        r = space_open();
+    if (r == 0) {
+        choose_visible(all, count);
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        close_gpu(&all[i]);
+    return r;
+}
+
+static CUresult initialise(void)
+{
+    struct emu_reply hello = { 0 };
+    int r = link_open(&cuda.link, EMU_ROLE_CUDA, &hello);
+
+    if (r != 0)
+        return CUDA_ERROR_NO_DEVICE;
+    cuda.is_late = (hello.values[1] & EMU_HELLO_ASYNC_LATE) != 0;
+    r = hello.values[0] > EMU_GPU_MAX ? -EPROTO : open_gpus((uint32_t)hello.values[0]);
+    if (r == 0 && cuda.gpu_count > 0)
+        return CUDA_SUCCESS;
+    link_close(&cuda.link);
+    return r == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+CUresult cuInit(unsigned int flags)
+{
+    const int saved_errno = errno;
+
+    if (flags != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (link_is_inherited(&cuda.link))
+        return CUDA_ERROR_NOT_INITIALIZED;
+    (void)pthread_mutex_lock(&cuda.lock);
+    const CUresult status = cuda.link.fd >= 0 ? CUDA_SUCCESS : initialise();
+    errno = saved_errno;
+    return cuda_leave(status);
+}
+
+CUresult cuDriverGetVersion(int *version)
+{
+    if (!version)
+        return CUDA_ERROR_INVALID_VALUE;
+    *version = EMU_CUDA_VERSION;
+    return CUDA_SUCCESS;
+}
+
+static const struct {
+    CUresult code;
+    const char *name, *text;
+} results[] = {
+#define X(name, value, text) { name, #name, text },
+    CUDA_RESULT_MAP(X)
+#undef X
+};
+
+CUresult cuGetErrorName(CUresult error, const char **text)
+{
+    if (!text)
+        return CUDA_ERROR_INVALID_VALUE;
+    *text = NULL;
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        if (results[i].code == error)
+            *text = results[i].name;
+    }
+    return *text ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorString(CUresult error, const char **text)
+{
+    if (!text)
+        return CUDA_ERROR_INVALID_VALUE;
+    *text = NULL;
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        if (results[i].code == error)
+            *text = results[i].text;
+    }
+    return *text ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}

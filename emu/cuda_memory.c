@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Device memory: cuMemAlloc and cuMemFree, what is left, and what an address is.
+ */
+
+#include <string.h>
+
+#include "cuda_state.h"
+
+CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
+{
+    struct CUctx_st *context = NULL;
+    struct emu_reply reply = { 0 };
+    CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    status = cuda_ask(EMU_MEMORY, &cuda.gpus[context->gpu], 0, &reply);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    if (free_bytes)
+        *free_bytes = reply.values[0] - reply.values[1];
+    if (total_bytes)
+        *total_bytes = reply.values[0];
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
+{
+    struct CUctx_st *context = NULL;
+    CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    status = address && bytes > 0 ? space_alloc(context, bytes, address) : CUDA_ERROR_INVALID_VALUE;
+    return cuda_leave(status);
+}
+
+CUresult cuMemFree_v2(CUdeviceptr address)
+{
+    struct CUctx_st *context = NULL;
+    const CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    return cuda_leave(address == 0 ? CUDA_SUCCESS : space_free(address));
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
+{
+    struct CUctx_st *context = NULL;
+    struct place place;
+    const CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!space_find(address, &place))
+        return cuda_leave(CUDA_ERROR_NOT_FOUND);
+    if (base)
+        *base = place.base;
+    if (bytes)
+        *bytes = place.bytes;
+    return cuda_leave(CUDA_SUCCESS);
+}

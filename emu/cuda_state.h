@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMU_CUDA_STATE_H
+#define EMU_CUDA_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cuda/cuda.h"
+#include "handles.h"
+#include "link.h"
+#include "spans.h"
+
+/*
+ * What one process knows inside the emulated libcuda. One lock guards all of it; entry points take
+ * it with cuda_enter(), the rest is called under it. Bytes are copied outside of the lock.
+ *
+ *   cuda_init.c     cuInit, versions, errors       cuda_context.c  contexts
+ *   cuda_device.c   the devices' properties        cuda_memory.c   cuMemAlloc and what it gave
+ *   space.c         device addresses -> bytes      cuda_copy.c     copies and sets
+ *   cuda_host.c     pinned host memory             cuda_entry.c    cuGetProcAddress
+ */
+
+struct block;
+
+/* What cuMemAlloc has taken from the server: an allocation, or a block of small ones. */
+struct range {
+    struct range *previous, *next; /* of the context */
+    struct CUctx_st *context;      /* borrowed */
+    CUdeviceptr base;
+    uint64_t bytes;      /* as asked for */
+    uint64_t page_count; /* as taken */
+    uint64_t offset;     /* in the gpu's memfd */
+    uint64_t id;
+    uint32_t gpu;
+    struct block *block; /* owned; NULL: one allocation */
+};
+
+struct gpu {
+    struct emu_gpu_info info;
+    uint32_t server_index;    /* CUDA_VISIBLE_DEVICES may leave out and reorder */
+    int memfd;                /* owned */
+    unsigned char *bytes;     /* owned mapping of the whole memfd */
+    struct CUctx_st *primary; /* owned; NULL while inactive */
+    CUcontext primary_handle; /* stays the same over activations */
+    uint32_t primary_count;
+    uint32_t primary_flags;
+};
+
+struct CUctx_st {
+    CUcontext handle;
+    uint32_t gpu;
+    uint32_t flags;
+    uint32_t api_version;
+    bool is_primary;
+    struct range *open_blocks; /* owned: blocks of small allocations that have room */
+    struct range *ranges;      /* owned: all others */
+};
+
+struct cuda {
+    pthread_mutex_t lock;
+    struct link link;
+    bool is_late; /* --async=late */
+    struct gpu gpus[EMU_GPU_MAX];
+    uint32_t gpu_count;
+    struct handles contexts;
+    unsigned char *space; /* owned: addresses without bytes behind them */
+    struct spans free_space;
+    struct range **by_page; /* owned, sparse: the range that covers a page of the space */
+    uint64_t next_id;
+};
+
+extern struct cuda cuda;
+
+/* Take the lock. CUDA_SUCCESS, or the error to answer, with the lock not taken. */
+CUresult cuda_enter(void);
+/* The same for calls that need a context: *ret_context is the thread's. */
+CUresult cuda_enter_context(struct CUctx_st **ret_context);
+/* Give the lock back; returns status for `return cuda_leave(...)`. */
+CUresult cuda_leave(CUresult status);
+
+/* One request about a gpu of this process to the server; a lost server is CUDA_ERROR_UNKNOWN. */
+CUresult cuda_ask(enum emu_op op, const struct gpu *gpu, uint64_t arg, struct emu_reply *ret_reply);
+CUresult cuda_count_oom(const struct gpu *gpu);
+
+/* cuda_device.c: valid device number. */
+struct gpu *device_get(CUdevice device);
+
+/* cuda_context.c: the thread's current one: CUDA_ERROR_INVALID_CONTEXT, or _CONTEXT_IS_DESTROYED.
+ */
+CUresult context_current(struct CUctx_st **ret_context);
+
+/* space.c */
+int space_open(void);
+CUresult space_alloc(struct CUctx_st *context, uint64_t bytes, CUdeviceptr *ret_address);
+CUresult space_free(CUdeviceptr address);
+void space_free_context(struct CUctx_st *context);
+
+struct place {
+    CUdeviceptr base; /* of the allocation */
+    uint64_t bytes;   /* of the allocation, as asked for */
+    uint64_t offset;  /* of the address, in the gpu's memfd */
+    uint64_t id;
+    const struct CUctx_st *context;
+    struct gpu *gpu;
+};
+
+/* The allocation that holds an address; false for any number that no allocation holds. */
+bool space_find(CUdeviceptr address, struct place *ret_place);
+bool space_contains(CUdeviceptr address);
+
+/* bytes.c: the only code that touches device bytes. What was never written reads as zeros and
+ * costs nothing. */
+void bytes_write(const struct gpu *gpu, uint64_t offset, const void *from, size_t bytes);
+void bytes_read(const struct gpu *gpu, uint64_t offset, void *to, size_t bytes);
+void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gpu, uint64_t from,
+                size_t bytes);
+void bytes_fill(const struct gpu *gpu, uint64_t offset, uint32_t value, unsigned value_bytes,
+                size_t count);
+void bytes_drop(const struct gpu *gpu, uint64_t offset, size_t bytes);
+
+#endif

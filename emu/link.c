@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MARK_BYTES ((size_t)4096)
+
+static int connect_to(const char *path, int *ret_fd)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        (void)close(fd);
+        return -ENAMETOOLONG;
+    }
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    while (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        const int r = -errno;
+        if (r == -EINTR)
+            continue;
+        (void)close(fd);
+        return r;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int make_mark(struct link *link)
+{
+    void *const page =
+        mmap(NULL, MARK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -errno;
+    if (madvise(page, MARK_BYTES, MADV_WIPEONFORK) < 0) {
+        const int r = -errno;
+        (void)munmap(page, MARK_BYTES);
+        return r;
+    }
+    link->alive = page;
+    *link->alive = 1;
+    return 0;
+}
+
+int link_open(struct link *link, enum emu_role role, struct emu_reply *ret_hello)
+{
+    const struct emu_request hello = { .op = EMU_HELLO, .args = { EMU_VERSION, role } };
+    const char *const path = secure_getenv("BRIM_EMU_SOCKET");
+    const int saved_errno = errno;
+    int r = path ? connect_to(path, &link->fd) : -ENOENT;
+
+    link->is_broken = false;
+    if (r == 0)
+        r = make_mark(link);
+    if (r == 0)
+        r = link_call(link, &hello, ret_hello);
+    if (r != 0)
+        link_close(link);
+    errno = saved_errno;
+    return r;
+}
+
+void link_close(struct link *link)
+{
+    const int saved_errno = errno;
+
+    if (link->fd >= 0)
+        (void)close(link->fd);
+    if (link->alive)
+        (void)munmap((void *)(uintptr_t)link->alive, MARK_BYTES);
+    *link = (struct link)LINK_CLOSED;
+    errno = saved_errno;
+}
+
+bool link_is_inherited(const struct link *link)
+{
+    return link->alive && *link->alive == 0;
+}
+
+static void take_fd(struct msghdr *packet, int *ret_fd)
+{
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(packet); head; head = CMSG_NXTHDR(packet, head)) {
+        if (head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
+            memcpy(ret_fd, CMSG_DATA(head), sizeof(int));
+    }
+}
+
+static ssize_t receive(const struct link *link, struct iovec *parts, size_t part_count, int *ret_fd)
+{
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr packet = { .msg_iov = parts, .msg_iovlen = part_count };
+    ssize_t got = 0;
+
+    if (ret_fd) {
+        packet.msg_control = control.bytes;
+        packet.msg_controllen = sizeof(control.bytes);
+        *ret_fd = -1;
+    }
+    do
+        got = recvmsg(link->fd, &packet, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got > 0 && ret_fd)
+        take_fd(&packet, ret_fd);
+    return got;
+}
+
+int link_call_payload(struct link *link, const struct emu_request *request,
+                      struct emu_reply *ret_reply, void *payload, size_t payload_bytes, int *ret_fd)
+{
+    const size_t request_bytes = request->op == EMU_FAULT ? sizeof(*request) : EMU_REQUEST_BYTES;
+    struct iovec parts[2] = { { ret_reply, sizeof(*ret_reply) }, { payload, payload_bytes } };
+    const int saved_errno = errno;
+    ssize_t got = 0;
+
+    if (link->fd < 0 || link->is_broken)
+        return -ENOTCONN;
+    do
+        got = send(link->fd, request, request_bytes, MSG_NOSIGNAL);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0)
+        got = receive(link, parts, payload ? 2 : 1, ret_fd);
+    const int failure = got < 0 ? -errno : -EPIPE;
+    errno = saved_errno;
+    if (got < (ssize_t)sizeof(*ret_reply)) {
+        link->is_broken = true;
+        return failure;
+    }
+    return ret_reply->status;
+}
+
+int link_call(struct link *link, const struct emu_request *request, struct emu_reply *ret_reply)
+{
+    return link_call_payload(link, request, ret_reply, NULL, 0, NULL);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMU_PROTOCOL_H
+#define EMU_PROTOCOL_H
+
+#include <stdint.h>
+
+/*
+ * What the emulated libraries and the emulator's server say to each other, over a SOCK_SEQPACKET
+ * unix socket whose path is in $BRIM_EMU_SOCKET.
+ *
+ * One request packet, one reply packet, in turn. Both ends are of one build on one machine, so the
+ * packets are these structs; the server still checks every number, because any program of the
+ * user's can connect. The connection is the process: when it ends, what it held is given back.
+ *
+ * Bytes live in one sparse memfd a gpu, handed over with EMU_GPU_INFO. The server gives out places
+ * in it, in pages of EMU_PAGE_BYTES, and counts them. The memfd is EMU_SPARE times as long as the
+ * card, so that a request never fails for want of one contiguous place: a gpu pages its memory and
+ * does not fragment. What is not in use is a hole and costs nothing.
+ */
+
+#define EMU_VERSION     UINT32_C(1)
+#define EMU_PAGE_BYTES  (UINT64_C(2) << 20)
+#define EMU_SPARE       UINT64_C(16)
+#define EMU_GPU_MAX     16
+#define EMU_PROCESS_MAX 2048
+#define EMU_TEXT_BYTES  192
+
+#define EMU_DRIVER_VERSION_TEXT "580.65.06"
+#define EMU_CUDA_VERSION        13000
+
+enum emu_op {
+    EMU_HELLO = 1,      /* args: EMU_VERSION, enum emu_role -> gpu count, EMU_HELLO_* */
+    EMU_GPU_INFO,       /* -> struct emu_gpu_info; with the memfd, if args[0] is 1 */
+    EMU_CONTEXT_ADD,    /* the first of a process charges the context's overhead */
+    EMU_CONTEXT_REMOVE, /* the last of a process gives it back */
+    EMU_ALLOC,          /* args: bytes -> offset in the memfd */
+    EMU_FREE,           /* args: offset */
+    EMU_MEMORY,         /* -> total, used */
+    EMU_PROCESSES,      /* -> struct emu_process times reply.count */
+    EMU_COUNT_OOM,      /* the library itself answered OUT_OF_MEMORY */
+    EMU_FAULT,          /* payload: text; the library saw pending work's bytes freed or reused */
+    EMU_STATS,          /* -> JSON text */
+};
+
+enum emu_role {
+    EMU_ROLE_CUDA = 1,
+    EMU_ROLE_NVML = 2,
+};
+
+#define EMU_HELLO_ASYNC_LATE UINT64_C(1)
+
+struct emu_request {
+    uint32_t op;
+    uint32_t gpu;
+    uint64_t args[2];
+    char text[EMU_TEXT_BYTES]; /* EMU_FAULT only; the others end before it */
+};
+#define EMU_REQUEST_BYTES ((size_t)offsetof(struct emu_request, text))
+
+/* status is a CUresult. A payload follows in the same packet where the op says so. */
+struct emu_reply {
+    int32_t status;
+    uint32_t count;
+    uint64_t values[3];
+};
+
+struct emu_gpu_info {
+    uint64_t capacity_bytes;
+    uint64_t context_bytes;
+    uint64_t space_bytes; /* length of the memfd */
+    uint32_t compute_major, compute_minor;
+    uint32_t multiprocessor_count;
+    uint32_t reserved;
+    unsigned char uuid[16];
+    char product[64];
+};
+
+struct emu_process {
+    uint32_t pid;
+    uint32_t reserved;
+    uint64_t used_bytes;
+};
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMU_SERVER_H
+#define EMU_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "protocol.h"
+#include "spans.h"
+
+/*
+ * The emulator's server: one process, one thread, one epoll loop. It is the gpus (capacity and
+ * who holds what), and the parent of the command that runs on them.
+ *
+ *   card.c    a gpu: its bytes, its memfd, its counters
+ *   client.c  a connection, which is a process: requests, and what it holds until it ends
+ *   tree.c    the command and everything it started: start, signals, the end of all of them
+ *   stats.c   the counters as JSON
+ *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
+ */
+
+#define NO_LEAVE UINT64_MAX
+
+struct server;
+struct client;
+
+/* Pages that one client holds. */
+struct extent {
+    struct client *owner; /* borrowed; NULL once it is gone and its bytes are to be wiped */
+    struct extent *previous, *next;
+    uint64_t page, page_count;
+    uint32_t gpu;
+};
+
+struct card {
+    struct emu_gpu_info info;
+    char profile[32];
+    char uuid[48];
+    uint64_t leave_bytes;    /* NO_LEAVE, or what a foreign process is to leave */
+    int memfd;               /* owned */
+    struct spans spans;      /* free places of the memfd, in pages */
+    struct extent **by_page; /* owned array, borrowed entries: the extent that starts there */
+    uint64_t used_bytes;     /* contexts, pages, and what is still to come back late */
+    uint64_t peak_bytes;
+    uint64_t oom_count, async_faults, allocations;
+};
+
+struct options {
+    uint64_t free_lag_ms;
+    bool is_async_late;
+    bool is_keep;
+    const char *state_dir;  /* borrowed from argv; NULL: temporary */
+    const char *stats_file; /* borrowed from argv; NULL: none */
+    char **command;         /* borrowed from argv */
+};
+
+/* Something the loop waits for; embedded in its owner. */
+struct watch {
+    void (*on_ready)(struct server *server, struct watch *watch);
+    int fd; /* borrowed */
+};
+
+/* Bytes of an ended process on their way back (--free-lag). */
+struct late {
+    struct late *next; /* owned */
+    uint64_t due_ms;
+    uint64_t bytes[EMU_GPU_MAX];
+};
+
+enum tree_state {
+    TREE_HOLDING,   /* foreign processes take their memory first */
+    TREE_RUNNING,   /* the command runs */
+    TREE_LINGERING, /* it ended; what it started may stay (--keep) */
+    TREE_ENDING,    /* everything was asked to end */
+    TREE_KILLING,   /* everything is being killed */
+    TREE_ENDED,
+};
+
+struct tree {
+    enum tree_state state;
+    struct watch signals;
+    int signal_fd; /* owned */
+    pid_t command_pid;
+    int status; /* the command's, as a shell tells it */
+    uint64_t deadline_ms;
+    size_t holder_count, holders_ready;
+    pid_t holder_pids[EMU_GPU_MAX];
+    int holder_stdin[EMU_GPU_MAX];  /* owned; its closing ends the holder */
+    int holder_stdout[EMU_GPU_MAX]; /* owned */
+    struct watch holder_watch[EMU_GPU_MAX];
+};
+
+struct server {
+    struct options options;
+    struct card cards[EMU_GPU_MAX];
+    uint32_t card_count;
+    int epoll_fd, listen_fd; /* owned */
+    struct watch listener;
+    bool is_listening;      /* off while descriptors have run out */
+    struct client *clients; /* owned */
+    struct extent *wipe;    /* owned; places to be punched before they are given out again */
+    struct late *late_first, **late_last; /* owned */
+    struct tree tree;
+    char dir[96]; /* the private directory */
+    char socket_path[108];
+};
+
+/* options.c: fills options and cards; prints what is wrong and returns the exit status, or 0. */
+int options_read(struct server *server, int argc, char **argv);
+
+/* card.c */
+int card_open(struct card *card, uint32_t index, struct error *err);
+void card_close(struct card *card);
+/* Charge bytes: 0, or a CUresult that was counted. */
+int card_charge(struct card *card, uint64_t bytes);
+void card_release(struct card *card, uint64_t bytes);
+/* Let the pages' bytes go, at most limit of them. Returns how many pages are left. */
+uint64_t card_wipe(struct card *card, uint64_t page, uint64_t page_count, uint64_t limit);
+
+/* client.c */
+int client_listen(struct server *server, struct error *err);
+void client_close_all(struct server *server);
+/* Give back late bytes that are due. */
+void client_settle(struct server *server, uint64_t now_ms);
+/* Wipe a share of what ended processes left. True while there is more. */
+bool client_wipe_some(struct server *server);
+
+/* tree.c */
+int tree_open(struct server *server, struct error *err);
+void tree_close(struct server *server);
+/* Start the foreign processes, then the command. */
+int tree_start(struct server *server, struct error *err);
+void tree_on_deadline(struct server *server);
+
+/* server.c */
+int server_watch(struct server *server, struct watch *watch);
+void server_unwatch(struct server *server, struct watch *watch);
+
+/* environment.c: the private directory, and the variables of the command. */
+int environment_open(struct server *server, struct error *err);
+void environment_close(struct server *server);
+/* In the child, before exec. 0 or -errno. */
+int environment_apply(const struct server *server);
+
+/* stats.c: text as of now; the caller frees it. NULL: no memory. */
+char *stats_text(const struct server *server, size_t *ret_bytes);
+int stats_write_file(const struct server *server, struct error *err);
+/* Ask the emulator that we run in, and print. Returns the exit status. */
+int stats_ask(void);
+
+/* holder.c: the body of a foreign process. Returns the exit status. */
+int holder_run(const char *gpu_text, const char *bytes_text);
+
+#endif

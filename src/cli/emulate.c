@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * brim emulate: run a command on emulated gpus. This file reads what a person typed, looks the
+ * cards up, and becomes brim-emulator, which does the rest.
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/paths.h"
+#include "base/size.h"
+#include "cli/command.h"
+#include "gpus/gpus.h"
+
+#define CARD_MAX   16
+#define CARD_BYTES 256
+
+struct card {
+    struct gpu_profile profile;
+    bool has_leave;
+    uint64_t leave_bytes;
+};
+
+struct emulation {
+    struct card cards[CARD_MAX];
+    size_t card_count;
+    bool has_early_leave; /* --leave before the first --gpu */
+    uint64_t early_leave_bytes;
+    uint64_t free_lag_ms;
+    const char *async, *state_dir, *stats_file;
+    bool is_keep;
+};
+
+static void print_help(void)
+{
+    printf(
+        "usage: brim emulate --gpu CARD [OPTION]... -- COMMAND [ARGUMENT]...\n"
+        "       brim emulate --list\n\n"
+        "Runs a command on emulated gpus: everything it starts sees these cards, and a daemon,\n"
+        "runtime and state directory of its own. When it ends, all that it started ends.\n"
+        "Memory, copies and the driver's bookkeeping are real; kernels do not run.\n\n"
+        "  --gpu CARD         rtx4070ti, h200 ... (--list), or a size like 6GiB; once a card\n"
+        "  --leave SIZE       a foreign process takes memory of the --gpu before, and leaves this\n"
+        "  --free-lag TIME    an ended process's memory comes back that late (500ms)\n"
+        "  --async MODE       late (default): stream work is done when something waits for it;\n"
+        "                     eager: at once\n"
+        "  --state DIR        keep footprints and history there (default: temporary)\n"
+        "  --keep             let what COMMAND started go on; ends with the last of it\n"
+        "  --stats-file FILE  write the driver's counters there at the end\n"
+        "  --list             the known cards\n\n"
+        "The exit status is COMMAND's. `brim-emulator --stats` inside prints the counters.\n"
+        "  brim emulate --gpu rtx4070ti -- brim ps\n");
+}
+
+static void print_list(void)
+{
+    size_t count = 0;
+    const struct gpu_profile *const profiles = gpu_profiles(&count);
+
+    printf("%-12s %-52s %11s %12s %9s  %s\n", "CARD", "NAME", "MEMORY", "BANDWIDTH", "PCIE",
+           "COMPUTE");
+    for (size_t i = 0; i < count; i++) {
+        const struct gpu_profile *const card = &profiles[i];
+        printf("%-12s %-52s %7" PRIu64 " MiB %7u GB/s %4u GB/s  %u.%u\n", card->name, card->product,
+               card->capacity_bytes / MIB, card->memory_gbps, card->pcie_gbps, card->compute_major,
+               card->compute_minor);
+    }
+    printf(
+        "\nAny other size: --gpu 6GiB. A process's context takes 256 MiB (data-centre cards: 512\n"
+        "MiB): an assumption of the emulator, real ones depend on driver and program.\n");
+}
+
+static int complain(const struct error *err)
+{
+    fprintf(stderr, "brim emulate: %s\n", err->message);
+    return COMMAND_USAGE;
+}
+
+static int add_card(struct emulation *emulation, const char *text)
+{
+    struct error err = { 0 };
+
+    if (emulation->card_count == CARD_MAX) {
+        fprintf(stderr, "brim emulate: more than %d gpus; take away some --gpu\n", CARD_MAX);
+        return COMMAND_USAGE;
+    }
+    struct card *const card = &emulation->cards[emulation->card_count];
+    if (gpu_profile_parse(text, &card->profile, &err) < 0) {
+        (void)complain(&err);
+        fprintf(stderr, "`brim emulate --list` shows the known cards\n");
+        return COMMAND_USAGE;
+    }
+    if (emulation->card_count++ == 0 && emulation->has_early_leave) {
+        card->has_leave = true;
+        card->leave_bytes = emulation->early_leave_bytes;
+    }
+    return 0;
+}
+
+static int add_leave(struct emulation *emulation, const char *text)
+{
+    struct error err = { 0 };
+    uint64_t bytes = 0;
+
+    if (size_parse(text, &bytes, &err) < 0) {
+        (void)error_wrap(&err, "--leave");
+        return complain(&err);
+    }
+    if (emulation->card_count == 0) {
+        emulation->has_early_leave = true;
+        emulation->early_leave_bytes = bytes;
+        return 0;
+    }
+    emulation->cards[emulation->card_count - 1].has_leave = true;
+    emulation->cards[emulation->card_count - 1].leave_bytes = bytes;
+    return 0;
+}
+
+static int apply_option(struct emulation *emulation, int option, const char *value)
+{
+    struct error err = { 0 };
+
+    switch (option) {
+    case 'g':
+        return add_card(emulation, value);
+    case 'l':
+        return add_leave(emulation, value);
+    case 'f':
+        if (duration_parse(value, &emulation->free_lag_ms, &err) == 0)
+            return 0;
+        (void)error_wrap(&err, "--free-lag");
+        return complain(&err);
+    case 'a':
+        emulation->async = value;
+        if (strcmp(value, "late") == 0 || strcmp(value, "eager") == 0)
+            return 0;
+        fprintf(stderr, "brim emulate: --async %s: write late or eager\n", value);
+        return COMMAND_USAGE;
+    case 's':
+        emulation->state_dir = value;
+        return 0;
+    case 't':
+        emulation->stats_file = value;
+        return 0;
+    case 'k':
+        emulation->is_keep = true;
+        return 0;
+    default:
+        fprintf(stderr, "`brim emulate --help` shows the options\n");
+        return COMMAND_USAGE;
+    }
+}
+
+static int check_leaves(const struct emulation *emulation)
+{
+    char leave[SIZE_TEXT_BYTES], most[SIZE_TEXT_BYTES];
+
+    for (size_t i = 0; i < emulation->card_count; i++) {
+        const struct card *const card = &emulation->cards[i];
+        const uint64_t most_bytes = card->profile.capacity_bytes - card->profile.context_bytes;
+        if (!card->has_leave || card->leave_bytes <= most_bytes)
+            continue;
+        fprintf(stderr,
+                "brim emulate: --leave %s: %s can be left free at most %s beside a foreign process "
+                "and its context\n",
+                size_format(card->leave_bytes, leave), card->profile.name,
+                size_format(most_bytes, most));
+        return COMMAND_USAGE;
+    }
+    return 0;
+}
+
+/* As options.c of the emulator reads it. */
+static void card_argument(const struct card *card, char text[CARD_BYTES])
+{
+    const struct gpu_profile *const profile = &card->profile;
+    char leave[24] = "-";
+
+    if (card->has_leave)
+        (void)snprintf(leave, sizeof(leave), "%" PRIu64, card->leave_bytes);
+    (void)snprintf(text, CARD_BYTES, "--card=%s:%" PRIu64 ":%" PRIu64 ":%u:%u:%u:%s:%s",
+                   profile->name, profile->capacity_bytes, profile->context_bytes,
+                   profile->compute_major, profile->compute_minor, profile->multiprocessor_count,
+                   leave, profile->product);
+}
+
+static int become_emulator(const struct emulation *emulation, char **command, int command_count)
+{
+    static char cards[CARD_MAX][CARD_BYTES];
+    static char lag[40], async[24], state[PATHS_BYTES + 16], stats[PATHS_BYTES + 16];
+    static char keep[] = "--keep", end[] = "--";
+    char program[PATHS_BYTES];
+    struct error err = { 0 };
+    char **const arguments = calloc((size_t)command_count + CARD_MAX + 8, sizeof(*arguments));
+    size_t used = 0;
+
+    if (!arguments || paths_program("brim-emulator", program, &err) < 0) {
+        free(arguments);
+        fprintf(stderr, "brim emulate: %s\n", err.message[0] ? err.message : "out of memory");
+        return COMMAND_FAILED;
+    }
+    arguments[used++] = program;
+    for (size_t i = 0; i < emulation->card_count; i++) {
+        card_argument(&emulation->cards[i], cards[i]);
+        arguments[used++] = cards[i];
+    }
+    (void)snprintf(lag, sizeof(lag), "--free-lag=%" PRIu64, emulation->free_lag_ms);
+    arguments[used++] = lag;
+    (void)snprintf(async, sizeof(async), "--async=%s", emulation->async);
+    arguments[used++] = async;
+    (void)snprintf(state, sizeof(state), "--state=%s", emulation->state_dir);
+    if (emulation->state_dir)
+        arguments[used++] = state;
+    (void)snprintf(stats, sizeof(stats), "--stats-file=%s", emulation->stats_file);
+    if (emulation->stats_file)
+        arguments[used++] = stats;
+    if (emulation->is_keep)
+        arguments[used++] = keep;
+    arguments[used++] = end;
+    memcpy(arguments + used, command, (size_t)command_count * sizeof(*command));
+    (void)execv(program, arguments);
+    fprintf(stderr, "brim emulate: %s: %s\n", program, strerror(errno));
+    free(arguments);
+    return COMMAND_FAILED;
+}
+
+static int run_emulation(const struct emulation *emulation, char **command, int command_count)
+{
+    if (emulation->card_count == 0) {
+        fprintf(stderr, "brim emulate: no gpu; write it like: brim emulate --gpu rtx4070ti -- "
+                        "COMMAND (`brim emulate --list` shows the known cards)\n");
+        return COMMAND_USAGE;
+    }
+    if (command_count <= 0) {
+        fprintf(stderr,
+                "brim emulate: no command; write it after --, like: brim emulate --gpu %s "
+                "-- brim ps\n",
+                emulation->cards[0].profile.name);
+        return COMMAND_USAGE;
+    }
+    const int status = check_leaves(emulation);
+    return status != 0 ? status : become_emulator(emulation, command, command_count);
+}
+
+int cmd_emulate(int argc, char **argv)
+{
+    static const struct option known[] = {
+        { "gpu", required_argument, NULL, 'g' },
+        { "leave", required_argument, NULL, 'l' },
+        { "free-lag", required_argument, NULL, 'f' },
+        { "async", required_argument, NULL, 'a' },
+        { "state", required_argument, NULL, 's' },
+        { "keep", no_argument, NULL, 'k' },
+        { "stats-file", required_argument, NULL, 't' },
+        { "list", no_argument, NULL, 'L' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    static struct emulation emulation = { .async = "late" };
+    int option = 0;
+
+    while ((option = getopt_long(argc, argv, "+h", known, NULL)) != -1) {
+        if (option == 'h') {
+            print_help();
+            return COMMAND_OK;
+        }
+        if (option == 'L') {
+            print_list();
+            return COMMAND_OK;
+        }
+        const int status = apply_option(&emulation, option, optarg);
+        if (status != 0)
+            return status;
+    }
+    return run_emulation(&emulation, argv + optind, argc - optind);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CUDA_CUDA_H
+#define CUDA_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The CUDA driver's ABI, in our own declarations: the entry points that we call or emulate, under
+ * their exported (versioned) names, with the names and values of NVIDIA's documentation. No CUDA
+ * toolkit is needed to build or run. driver/ takes the types by __typeof__, emu/ defines the
+ * functions; nobody links libcuda.
+ */
+
+/* NOLINTBEGIN(readability-identifier-naming): the names are NVIDIA's */
+
+#define CUDA_API __attribute__((visibility("default")))
+
+/* name, value, text of cuGetErrorString */
+#define CUDA_RESULT_MAP(X)                                                                         \
+    X(CUDA_SUCCESS, 0, "no error")                                                                 \
+    X(CUDA_ERROR_INVALID_VALUE, 1, "invalid argument")                                             \
+    X(CUDA_ERROR_OUT_OF_MEMORY, 2, "out of memory")                                                \
+    X(CUDA_ERROR_NOT_INITIALIZED, 3, "initialization error")                                       \
+    X(CUDA_ERROR_DEINITIALIZED, 4, "driver shutting down")                                         \
+    X(CUDA_ERROR_STUB_LIBRARY, 34, "CUDA driver is a stub library")                                \
+    X(CUDA_ERROR_DEVICE_UNAVAILABLE, 46, "CUDA-capable device(s) is/are busy or unavailable")      \
+    X(CUDA_ERROR_NO_DEVICE, 100, "no CUDA-capable device is detected")                             \
+    X(CUDA_ERROR_INVALID_DEVICE, 101, "invalid device ordinal")                                    \
+    X(CUDA_ERROR_INVALID_IMAGE, 200, "device kernel image is invalid")                             \
+    X(CUDA_ERROR_INVALID_CONTEXT, 201, "invalid device context")                                   \
+    X(CUDA_ERROR_MAP_FAILED, 205, "mapping of buffer object failed")                               \
+    X(CUDA_ERROR_ALREADY_MAPPED, 208, "resource already mapped")                                   \
+    X(CUDA_ERROR_NO_BINARY_FOR_GPU, 209,                                                           \
+      "no kernel image is available for execution on the device")                                  \
+    X(CUDA_ERROR_NOT_MAPPED, 211, "resource not mapped")                                           \
+    X(CUDA_ERROR_CONTEXT_ALREADY_IN_USE, 216,                                                      \
+      "exclusive-thread device already in use by a "                                               \
+      "different thread")                                                                          \
+    X(CUDA_ERROR_PEER_ACCESS_UNSUPPORTED, 217,                                                     \
+      "peer access is not supported between these two "                                            \
+      "devices")                                                                                   \
+    X(CUDA_ERROR_FILE_NOT_FOUND, 301, "file not found")                                            \
+    X(CUDA_ERROR_OPERATING_SYSTEM, 304, "OS call failed or operation not supported on this OS")    \
+    X(CUDA_ERROR_INVALID_HANDLE, 400, "invalid resource handle")                                   \
+    X(CUDA_ERROR_ILLEGAL_STATE, 401, "the operation cannot be performed in the present state")     \
+    X(CUDA_ERROR_NOT_FOUND, 500, "named symbol not found")                                         \
+    X(CUDA_ERROR_NOT_READY, 600, "device not ready")                                               \
+    X(CUDA_ERROR_ILLEGAL_ADDRESS, 700, "an illegal memory access was encountered")                 \
+    X(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, 704, "peer access is already enabled")               \
+    X(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, 705, "peer access has not been enabled")                 \
+    X(CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE, 708, "cannot set while device is active in this process") \
+    X(CUDA_ERROR_CONTEXT_IS_DESTROYED, 709, "context is destroyed")                                \
+    X(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, 712,                                              \
+      "part or all of the requested memory range is already mapped")                               \
+    X(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, 713,                                                  \
+      "pointer does not correspond to a registered memory region")                                 \
+    X(CUDA_ERROR_LAUNCH_FAILED, 719, "unspecified launch failure")                                 \
+    X(CUDA_ERROR_NOT_PERMITTED, 800, "operation not permitted")                                    \
+    X(CUDA_ERROR_NOT_SUPPORTED, 801, "operation not supported")                                    \
+    X(CUDA_ERROR_SYSTEM_NOT_READY, 802, "system not yet initialized")                              \
+    X(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, 803,                                                      \
+      "system has unsupported display driver / cuda "                                              \
+      "driver combination")                                                                        \
+    X(CUDA_ERROR_UNKNOWN, 999, "unknown error")
+
+typedef enum {
+#define X(name, value, text) name = (value),
+    CUDA_RESULT_MAP(X)
+#undef X
+} CUresult;
+
+typedef int CUdevice;
+typedef unsigned long long CUdeviceptr;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
+typedef struct CUmod_st *CUmodule;
+typedef struct CUfunc_st *CUfunction;
+
+typedef struct {
+    char bytes[16];
+} CUuuid;
+
+#define CU_STREAM_LEGACY     ((CUstream)0x1)
+#define CU_STREAM_PER_THREAD ((CUstream)0x2)
+
+#define CU_STREAM_DEFAULT      0U
+#define CU_STREAM_NON_BLOCKING 1U
+
+#define CU_EVENT_BLOCKING_SYNC  1U
+#define CU_EVENT_DISABLE_TIMING 2U
+#define CU_EVENT_INTERPROCESS   4U
+
+#define CU_CTX_SCHED_MASK 0x07U
+#define CU_CTX_MAP_HOST   0x08U
+#define CU_CTX_FLAGS_MASK 0xffU
+
+#define CU_MEMHOSTALLOC_MASK    0x07U
+#define CU_MEMHOSTREGISTER_MASK 0x0fU
+
+#define CU_GET_PROC_ADDRESS_LEGACY_STREAM             UINT64_C(1)
+#define CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM UINT64_C(2)
+
+typedef enum {
+    CU_GET_PROC_ADDRESS_SUCCESS = 0,
+    CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND = 1,
+    CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT = 2,
+} CUdriverProcAddressQueryResult;
+
+/* Those that a caller of ours asks for; others are passed as plain numbers. */
+typedef enum {
+    CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 1,
+    CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X = 2,
+    CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y = 3,
+    CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z = 4,
+    CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X = 5,
+    CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y = 6,
+    CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z = 7,
+    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK = 8,
+    CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY = 9,
+    CU_DEVICE_ATTRIBUTE_WARP_SIZE = 10,
+    CU_DEVICE_ATTRIBUTE_MAX_PITCH = 11,
+    CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK = 12,
+    CU_DEVICE_ATTRIBUTE_CLOCK_RATE = 13,
+    CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT = 14,
+    CU_DEVICE_ATTRIBUTE_GPU_OVERLAP = 15,
+    CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
+    CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT = 17,
+    CU_DEVICE_ATTRIBUTE_INTEGRATED = 18,
+    CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY = 19,
+    CU_DEVICE_ATTRIBUTE_COMPUTE_MODE = 20,
+    CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS = 31,
+    CU_DEVICE_ATTRIBUTE_ECC_ENABLED = 32,
+    CU_DEVICE_ATTRIBUTE_PCI_BUS_ID = 33,
+    CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID = 34,
+    CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE = 36,
+    CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH = 37,
+    CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE = 38,
+    CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR = 39,
+    CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT = 40,
+    CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING = 41,
+    CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID = 50,
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
+    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = 81,
+    CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR = 82,
+    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97,
+    CU_DEVICE_ATTRIBUTE_MAX = 150,
+} CUdevice_attribute;
+
+typedef enum {
+    CU_MEMORYTYPE_HOST = 1,
+    CU_MEMORYTYPE_DEVICE = 2,
+} CUmemorytype;
+
+typedef enum {
+    CU_POINTER_ATTRIBUTE_CONTEXT = 1,
+    CU_POINTER_ATTRIBUTE_MEMORY_TYPE = 2,
+    CU_POINTER_ATTRIBUTE_DEVICE_POINTER = 3,
+    CU_POINTER_ATTRIBUTE_HOST_POINTER = 4,
+    CU_POINTER_ATTRIBUTE_SYNC_MEMOPS = 6,
+    CU_POINTER_ATTRIBUTE_BUFFER_ID = 7,
+    CU_POINTER_ATTRIBUTE_IS_MANAGED = 8,
+    CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL = 9,
+    CU_POINTER_ATTRIBUTE_RANGE_START_ADDR = 11,
+    CU_POINTER_ATTRIBUTE_RANGE_SIZE = 12,
+    CU_POINTER_ATTRIBUTE_MAPPED = 13,
+} CUpointer_attribute;
+
+/* Initialisation, devices */
+CUDA_API CUresult cuInit(unsigned int flags);
+CUDA_API CUresult cuDriverGetVersion(int *version);
+CUDA_API CUresult cuGetErrorName(CUresult error, const char **text);
+CUDA_API CUresult cuGetErrorString(CUresult error, const char **text);
+CUDA_API CUresult cuGetProcAddress(const char *symbol, void **pfn, int version, uint64_t flags);
+CUDA_API CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int version, uint64_t flags,
+                                      CUdriverProcAddressQueryResult *status);
+CUDA_API CUresult cuGetExportTable(const void **table, const CUuuid *id);
+CUDA_API CUresult cuDeviceGetCount(int *count);
+CUDA_API CUresult cuDeviceGet(CUdevice *device, int ordinal);
+CUDA_API CUresult cuDeviceGetName(char *name, int name_bytes, CUdevice device);
+CUDA_API CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device);
+CUDA_API CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device);
+CUDA_API CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device);
+CUDA_API CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device);
+CUDA_API CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device);
+CUDA_API CUresult cuDeviceGetPCIBusId(char *text, int text_bytes, CUdevice device);
+CUDA_API CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *text);
+CUDA_API CUresult cuDeviceCanAccessPeer(int *can_access, CUdevice device, CUdevice peer);
+
+/* Contexts */
+CUDA_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device);
+CUDA_API CUresult cuDevicePrimaryCtxRelease(CUdevice device);
+CUDA_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device);
+CUDA_API CUresult cuDevicePrimaryCtxReset(CUdevice device);
+CUDA_API CUresult cuDevicePrimaryCtxReset_v2(CUdevice device);
+CUDA_API CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags);
+CUDA_API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags);
+CUDA_API CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active);
+CUDA_API CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device);
+CUDA_API CUresult cuCtxCreate_v3(CUcontext *context, void *affinity, int affinity_count,
+                                 unsigned int flags, CUdevice device);
+CUDA_API CUresult cuCtxCreate_v4(CUcontext *context, void *params, unsigned int flags,
+                                 CUdevice device);
+CUDA_API CUresult cuCtxDestroy(CUcontext context);
+CUDA_API CUresult cuCtxDestroy_v2(CUcontext context);
+CUDA_API CUresult cuCtxPushCurrent(CUcontext context);
+CUDA_API CUresult cuCtxPushCurrent_v2(CUcontext context);
+CUDA_API CUresult cuCtxPopCurrent(CUcontext *context);
+CUDA_API CUresult cuCtxPopCurrent_v2(CUcontext *context);
+CUDA_API CUresult cuCtxSetCurrent(CUcontext context);
+CUDA_API CUresult cuCtxGetCurrent(CUcontext *context);
+CUDA_API CUresult cuCtxGetDevice(CUdevice *device);
+CUDA_API CUresult cuCtxGetFlags(unsigned int *flags);
+CUDA_API CUresult cuCtxGetApiVersion(CUcontext context, unsigned int *version);
+CUDA_API CUresult cuCtxSynchronize(void);
+
+/* Memory */
+CUDA_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes);
+CUDA_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes);
+CUDA_API CUresult cuMemFree_v2(CUdeviceptr address);
+CUDA_API CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address);
+CUDA_API CUresult cuMemAllocHost_v2(void **memory, size_t bytes);
+CUDA_API CUresult cuMemFreeHost(void *memory);
+CUDA_API CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags);
+CUDA_API CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *memory,
+                                               unsigned int flags);
+CUDA_API CUresult cuMemHostGetFlags(unsigned int *flags, void *memory);
+CUDA_API CUresult cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags);
+CUDA_API CUresult cuMemHostUnregister(void *memory);
+CUDA_API CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute,
+                                        CUdeviceptr address);
+CUDA_API CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes,
+                                         void **data, CUdeviceptr address);
+
+/* Copies; the _ptds and _ptsz forms take the thread's own stream where the plain ones take the
+ * legacy stream. */
+#define CUDA_COPY_MAP(X)                                                                           \
+    X(cuMemcpy, (CUdeviceptr to, CUdeviceptr from, size_t bytes))                                  \
+    X(cuMemcpyHtoD_v2, (CUdeviceptr to, const void *from, size_t bytes))                           \
+    X(cuMemcpyDtoH_v2, (void *to, CUdeviceptr from, size_t bytes))                                 \
+    X(cuMemcpyDtoD_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes))                           \
+    X(cuMemsetD8_v2, (CUdeviceptr to, unsigned char value, size_t count))                          \
+    X(cuMemsetD16_v2, (CUdeviceptr to, unsigned short value, size_t count))                        \
+    X(cuMemsetD32_v2, (CUdeviceptr to, unsigned int value, size_t count))
+#define CUDA_STREAM_MAP(X)                                                                         \
+    X(cuMemcpyAsync, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))            \
+    X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))     \
+    X(cuMemcpyDtoHAsync_v2, (void *to, CUdeviceptr from, size_t bytes, CUstream stream))           \
+    X(cuMemcpyDtoDAsync_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))     \
+    X(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t count, CUstream stream))       \
+    X(cuMemsetD16Async, (CUdeviceptr to, unsigned short value, size_t count, CUstream stream))     \
+    X(cuMemsetD32Async, (CUdeviceptr to, unsigned int value, size_t count, CUstream stream))       \
+    X(cuStreamGetPriority, (CUstream stream, int *priority))                                       \
+    X(cuStreamGetFlags, (CUstream stream, unsigned int *flags))                                    \
+    X(cuStreamGetId, (CUstream stream, unsigned long long *id))                                    \
+    X(cuStreamGetCtx, (CUstream stream, CUcontext * context))                                      \
+    X(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags))                     \
+    X(cuStreamSynchronize, (CUstream stream))                                                      \
+    X(cuStreamQuery, (CUstream stream))                                                            \
+    X(cuEventRecord, (CUevent event, CUstream stream))                                             \
+    X(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags))                \
+    X(cuLaunchHostFunc, (CUstream stream, void (*function)(void *), void *data))
+#define X(name, arguments)                                                                         \
+    CUDA_API CUresult name arguments;                                                              \
+    CUDA_API CUresult name##_ptds arguments;
+CUDA_COPY_MAP(X)
+#undef X
+#define X(name, arguments)                                                                         \
+    CUDA_API CUresult name arguments;                                                              \
+    CUDA_API CUresult name##_ptsz arguments;
+CUDA_STREAM_MAP(X)
+#undef X
+
+/* Streams, events */
+CUDA_API CUresult cuStreamCreate(CUstream *stream, unsigned int flags);
+CUDA_API CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority);
+CUDA_API CUresult cuStreamDestroy_v2(CUstream stream);
+CUDA_API CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest);
+CUDA_API CUresult cuEventCreate(CUevent *event, unsigned int flags);
+CUDA_API CUresult cuEventDestroy_v2(CUevent event);
+CUDA_API CUresult cuEventQuery(CUevent event);
+CUDA_API CUresult cuEventSynchronize(CUevent event);
+CUDA_API CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent end);
+CUDA_API CUresult cuEventElapsedTime_v2(float *ms, CUevent start, CUevent end);
+
+/* Modules and launches */
+CUDA_API CUresult cuModuleLoad(CUmodule *module, const char *path);
+CUDA_API CUresult cuModuleLoadData(CUmodule *module, const void *image);
+CUDA_API CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count,
+                                     int *options, void **values);
+CUDA_API CUresult cuModuleUnload(CUmodule module);
+CUDA_API CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name);
+CUDA_API CUresult cuModuleGetLoadingMode(int *mode);
+CUDA_API CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+                                 unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+                                 unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+                                 void **params, void **extra);
+CUDA_API CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+                                      unsigned int grid_z, unsigned int block_x,
+                                      unsigned int block_y, unsigned int block_z,
+                                      unsigned int shared_bytes, CUstream stream, void **params,
+                                      void **extra);
+
+/* NOLINTEND(readability-identifier-naming) */
+
+#endif
