@@ -7,8 +7,9 @@
 #define SLOT_BITS       20
 #define SLOT_MAX        ((UINT32_C(1) << SLOT_BITS) - 1)
 #define GENERATION_MASK UINT32_C(0xfffff)
-#define ALIGNMENT_BITS  4 /* like memory from malloc; also keeps clear of the special streams 1, 2 \
-                           */
+#define ALIGNMENT_BITS                                                                             \
+    4 /* like memory from malloc; also keeps clear of the special streams 1, 2                     \
+       */
 
 static void *make_handle(uint32_t slot, uint32_t generation)
 {

@@ -59,10 +59,10 @@ static int run_loop(struct server *server, struct error *err)
             watch->on_ready(server, watch);
         }
         if (server->late_first)
-            client_settle(server, clock_now_ms());
+            holding_settle(server, clock_now_ms());
         if (server->tree.deadline_ms <= clock_now_ms())
             tree_on_deadline(server);
-        has_more = client_wipe_some(server);
+        has_more = holding_wipe_some(server);
     }
     return 0;
 }

@@ -16,7 +16,8 @@
  * who holds what), and the parent of the command that runs on them.
  *
  *   card.c    a gpu: its bytes, its memfd, its counters
- *   client.c  a connection, which is a process: requests, and what it holds until it ends
+ *   client.c  a connection, which is a process, and its requests
+ *   holding.c what processes hold, until they end
  *   tree.c    the command and everything it started: start, signals, the end of all of them
  *   stats.c   the counters as JSON
  *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
@@ -123,10 +124,11 @@ uint64_t card_wipe(struct card *card, uint64_t page, uint64_t page_count, uint64
 /* client.c */
 int client_listen(struct server *server, struct error *err);
 void client_close_all(struct server *server);
-/* Give back late bytes that are due. */
-void client_settle(struct server *server, uint64_t now_ms);
+
+/* holding.c: give back late bytes that are due. */
+void holding_settle(struct server *server, uint64_t now_ms);
 /* Wipe a share of what ended processes left. True while there is more. */
-bool client_wipe_some(struct server *server);
+bool holding_wipe_some(struct server *server);
 
 /* tree.c */
 int tree_open(struct server *server, struct error *err);

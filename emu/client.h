@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMU_CLIENT_H
+#define EMU_CLIENT_H
+
+#include "base/process.h"
+#include "server.h"
+
+/*
+ * A connection of an emulated library, and what its process holds. client.c speaks with it,
+ * holding.c keeps the books.
+ */
+
+struct client {
+    struct client *previous, *next;
+    int fd;    /* owned */
+    int pidfd; /* owned */
+    struct watch socket_watch, process_watch;
+    pid_t pid;
+    uint64_t start_ticks;
+    enum emu_role role; /* 0 before EMU_HELLO */
+    char name[PROCESS_NAME_BYTES];
+    struct extent *extents; /* owned */
+    uint32_t contexts[EMU_GPU_MAX];
+    uint64_t used_bytes[EMU_GPU_MAX];
+};
+
+/* The status of each is what the library gets: a CUresult. */
+int holding_add_context(struct server *server, struct client *client, uint32_t gpu);
+int holding_remove_context(struct server *server, struct client *client, uint32_t gpu);
+int holding_alloc(struct server *server, struct client *client, const struct emu_request *request,
+                  uint64_t *ret_offset);
+int holding_free(struct server *server, struct client *client, const struct emu_request *request);
+
+/* All that the client held: its places are wiped later, its bytes come back now or after the lag.
+ */
+void holding_end(struct server *server, struct client *client);
+
+/* Each process once, whatever number of connections it has. Returns how many. */
+uint32_t holding_list(const struct server *server, uint32_t gpu,
+                      struct emu_process list[EMU_PROCESS_MAX]);
+
+/* What ended processes have left, at the server's end. */
+void holding_deinit(struct server *server);
+
+#endif
