@@ -25,8 +25,10 @@ static const struct command commands[] = {
     { "look", "ps", "who holds what on each gpu, and what is free", cmd_ps },
     { "look", "why", "why it was refused or waits; would it fit", cmd_why },
     { "look", "events", "what happened, and what happens (-f)", cmd_events },
+    { "run", "run", "a program under a lease: waits for room, then becomes it", cmd_run },
     { "memory", "trim", "ask a holder to give back what it does not use", cmd_trim },
     { "memory", "stop", "ask a holder to end", cmd_stop },
+    { "machine", "daemon", "start, stop or look at brimd", cmd_daemon },
     { "machine", "emulate", "run a command on emulated gpus", cmd_emulate },
 };
 
