@@ -23,7 +23,8 @@ enum refusal_kind {
     REFUSAL_BEHIND,        /* it would fit, but others have waited longer or come first */
     REFUSAL_LOAD_WINDOW,   /* another lease loads alone on that gpu, or this one waits for bursts */
     REFUSAL_STALE_FACTS,   /* the gpu's facts are too old to grant on */
-    REFUSAL_OVERCOMMITTED, /* foreign use or an overdraft broke the sum: nothing new until it holds */
+    REFUSAL_OVERCOMMITTED, /* foreign use or an overdraft broke the sum: nothing new until it holds
+                            */
     REFUSAL_NO_GPU,        /* no such gpu, or none at all */
     REFUSAL_BAD_CLAIM,     /* zero bytes, overflow, too many parts, the same gpu twice */
     REFUSAL_BAD_STATE,     /* a burst while loading, a second burst, an unknown lease … */
@@ -47,13 +48,13 @@ struct refusal {
     uint64_t free_bytes;         /* what could be charged at that moment */
     uint64_t short_bytes;        /* how much is missing */
     uint64_t capacity_bytes, reserve_bytes, foreign_bytes, charged_bytes, draining_bytes;
-    uint64_t most_bytes;         /* what this gpu could ever give: capacity - reserve */
+    uint64_t most_bytes; /* what this gpu could ever give: capacity - reserve */
     /* NO_PROGRESS: whose burst could never be served, and how large it is (may be the asker's). */
     struct refusal_holder blocked;
     /* The largest holders, largest first. */
-    uint32_t holder_count;       /* how many there are in all; the first REFUSAL_HOLDER_MAX follow */
+    uint32_t holder_count; /* how many there are in all; the first REFUSAL_HOLDER_MAX follow */
     struct refusal_holder holders[REFUSAL_HOLDER_MAX];
-    uint32_t waiting_before;     /* BEHIND: how many go first */
+    uint32_t waiting_before; /* BEHIND: how many go first */
 };
 
 /* The reason for a person, one or more lines without a trailing newline: what failed, on what, and
