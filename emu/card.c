@@ -29,7 +29,7 @@ static void make_uuid(struct card *card, uint32_t index)
     for (int half = 0; half < 2; half++) {
         for (const char *c = text; *c; c++)
             hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-        memcpy(id + 8 * half, &hash, 8);
+        memcpy(id + (size_t)half * 8, &hash, 8);
     }
     id[6] = (unsigned char)((id[6] & 0x0f) | 0x40);
     id[8] = (unsigned char)((id[8] & 0x3f) | 0x80);
