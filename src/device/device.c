@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "device/device.h"
+
+#include <errno.h>
+
+/* What one list of the driver may hold; compute and graphics are asked for one after the other. */
+#define LIST_MAX 2048
+
+typedef __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list_call;
+
+static int find_device(struct devices *devices, uint32_t index, struct error *err)
+{
+    const struct driver_nvml *const nvml = &devices->nvml;
+    struct device *const device = &devices->items[devices->count];
+    int r = driver_nvml_check(nvml, nvml->device_by_index(index, &device->handle),
+                              "nvmlDeviceGetHandleByIndex", err);
+
+    if (r == 0)
+        r = driver_nvml_check(nvml,
+                              nvml->device_uuid(device->handle, device->uuid, sizeof(device->uuid)),
+                              "nvmlDeviceGetUUID", err);
+    if (r == 0)
+        r = driver_nvml_check(nvml,
+                              nvml->device_name(device->handle, device->name, sizeof(device->name)),
+                              "nvmlDeviceGetName", err);
+    if (r < 0)
+        return r;
+    device->index = index;
+    devices->count++;
+    return 0;
+}
+
+int devices_open(struct devices *devices, struct error *err)
+{
+    unsigned int count = 0;
+
+    *devices = (struct devices){ 0 };
+    int r = driver_nvml_open(&devices->nvml, err);
+    if (r < 0)
+        return r;
+    const struct driver_nvml *const nvml = &devices->nvml;
+    if (nvml->driver_version(devices->driver_version, sizeof(devices->driver_version)) !=
+        NVML_SUCCESS)
+        devices->driver_version[0] = '\0'; /* only ever shown */
+    r = driver_nvml_check(nvml, nvml->device_count(&count), "nvmlDeviceGetCount", err);
+    for (uint32_t i = 0; r == 0 && i < count && i < DEVICE_MAX; i++)
+        r = find_device(devices, i, err);
+    if (r < 0)
+        devices_close(devices);
+    return r;
+}
+
+void devices_close(struct devices *devices)
+{
+    driver_nvml_close(&devices->nvml);
+    devices->count = 0;
+}
+
+static int read_memory(const struct devices *devices, const struct device *device,
+                       struct device_usage *usage, struct error *err)
+{
+    const struct driver_nvml *const nvml = &devices->nvml;
+    nvmlMemory_v2_t v2 = { .version = NVML_MEMORY_V2 };
+    nvmlMemory_t v1 = { 0 };
+
+    if (nvml->memory_v2 && nvml->memory_v2(device->handle, &v2) == NVML_SUCCESS) {
+        usage->capacity_bytes = v2.total;
+        usage->used_bytes = v2.used;
+        return 0;
+    }
+    const int r = driver_nvml_check(nvml, nvml->memory_v1(device->handle, &v1),
+                                    "nvmlDeviceGetMemoryInfo", err);
+    if (r < 0)
+        return r;
+    usage->capacity_bytes = v1.total;
+    usage->used_bytes = v1.used;
+    return 0;
+}
+
+static void add_process(struct device_usage *usage, const nvmlProcessInfo_t *info)
+{
+    const bool has_bytes = info->usedGpuMemory != NVML_VALUE_NOT_AVAILABLE;
+    size_t at = 0;
+
+    while (at < usage->process_count && usage->processes[at].pid != info->pid)
+        at++;
+    if (at == DEVICE_PROCESS_MAX) {
+        usage->is_truncated = true;
+        return;
+    }
+    struct device_process *const process = &usage->processes[at];
+    if (at == usage->process_count) {
+        *process = (struct device_process){ .pid = info->pid };
+        usage->process_count++;
+    }
+    if (!has_bytes)
+        return;
+    process->has_bytes = true;
+    if (info->usedGpuMemory > process->used_bytes)
+        process->used_bytes = info->usedGpuMemory;
+}
+
+/* A driver that cannot list them (NOT_SUPPORTED) tells no process bytes; that is not a failure. */
+static int read_list(const struct devices *devices, const struct device *device, list_call call,
+                     struct device_usage *usage, struct error *err)
+{
+    static nvmlProcessInfo_t infos[LIST_MAX]; /* 64 KiB; the caller has one thread */
+    unsigned int count = LIST_MAX;
+
+    if (!call)
+        return 0;
+    const nvmlReturn_t status = call(device->handle, &count, infos);
+    if (status == NVML_ERROR_NOT_SUPPORTED || status == NVML_ERROR_NO_PERMISSION) {
+        usage->has_process_bytes = false;
+        return 0;
+    }
+    if (status == NVML_ERROR_INSUFFICIENT_SIZE) {
+        usage->is_truncated = true;
+        return 0;
+    }
+    const int r = driver_nvml_check(&devices->nvml, status, "nvmlDeviceGet…RunningProcesses", err);
+    for (unsigned int i = 0; r == 0 && i < count && i < LIST_MAX; i++)
+        add_process(usage, &infos[i]);
+    return r;
+}
+
+int device_read(const struct devices *devices, const struct device *device,
+                struct device_usage *ret_usage, struct error *err)
+{
+    const struct driver_nvml *const nvml = &devices->nvml;
+    int r = 0;
+
+    ret_usage->process_count = 0;
+    ret_usage->is_truncated = false;
+    ret_usage->has_process_bytes = nvml->compute_v3 || nvml->compute_v2;
+    r = read_memory(devices, device, ret_usage, err);
+    if (r == 0)
+        r = read_list(devices, device, nvml->compute_v3 ? nvml->compute_v3 : nvml->compute_v2,
+                      ret_usage, err);
+    if (r == 0)
+        r = read_list(devices, device, nvml->graphics_v3 ? nvml->graphics_v3 : nvml->graphics_v2,
+                      ret_usage, err);
+    if (r < 0 || ret_usage->process_count == 0)
+        return r;
+    for (size_t i = 0; i < ret_usage->process_count; i++) {
+        if (ret_usage->processes[i].has_bytes)
+            return 0;
+    }
+    ret_usage->has_process_bytes = false; /* processes are there, and not one has its bytes told */
+    return 0;
+}
