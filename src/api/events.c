@@ -123,28 +123,30 @@ uint64_t events_last(const struct events *events)
     return events->next_number - 1;
 }
 
-static int to_json(const struct event_slot *slot, json_t **ret_json)
+void events_skip(struct events *events, uint64_t count)
 {
-    char lease[24] = "";
-    json_t *json = NULL;
-
-    if (slot->lease_id > 0)
-        (void)snprintf(lease, sizeof(lease), "l%" PRIu64, slot->lease_id);
-    json = json_pack("{sI sI ss so so so so so}", "n", (json_int_t)slot->number, "at_unix_ms",
-                     (json_int_t)slot->at_unix_ms, "kind", slot->kind, "lease",
-                     api_text(*lease ? lease : NULL), "name",
-                     api_text(slot->has_name ? slot->name : NULL), "gpu",
-                     slot->gpu >= 0 ? json_integer(slot->gpu) : json_null(), "bytes",
-                     slot->bytes > 0 ? json_integer((json_int_t)slot->bytes) : json_null(), "text",
-                     api_text(slot->text));
-    if (!json)
-        return -ENOMEM;
-    *ret_json = json;
-    return 0;
+    events->next_number += count;
+    if (events->next_number - events->first_number > EVENTS_RING_COUNT)
+        events->first_number = events->next_number - EVENTS_RING_COUNT;
 }
 
-int events_next(const struct events *events, uint64_t since, uint64_t *ret_number,
-                json_t **ret_json)
+const char *events_kind(const char *kind)
+{
+    static const char *const kinds[] = {
+        "granted",       "queued",     "refused",      "released",       "drained",
+        "burst_waiting", "overdraft",  "foreign_grew", "foreign_shrank", "asked_trim",
+        "asked_stop",    "lost",       "restored",     "gpu_lost",       "daemon_started",
+        "facts_failed",  "facts_back",
+    };
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (strcmp(kinds[i], kind) == 0)
+            return kinds[i];
+    }
+    return "other";
+}
+
+int events_find(const struct events *events, uint64_t since, struct event_record *ret_record)
 {
     uint64_t number = since < UINT64_MAX ? since + 1 : since;
 
@@ -154,12 +156,44 @@ int events_next(const struct events *events, uint64_t since, uint64_t *ret_numbe
         const struct event_slot *const slot = &events->slots[number % EVENTS_RING_COUNT];
         if (slot->number != number)
             continue;
-        const int r = to_json(slot, ret_json);
-        if (r == 0)
-            *ret_number = number;
-        return r;
+        *ret_record = (struct event_record){
+            .number = number,
+            .at_unix_ms = slot->at_unix_ms,
+            .event = { .kind = slot->kind,
+                       .lease_id = slot->lease_id,
+                       .name = slot->has_name ? slot->name : NULL,
+                       .gpu = slot->gpu,
+                       .bytes = slot->bytes,
+                       .text = slot->text },
+        };
+        return 0;
     }
     return -ENOENT;
+}
+
+int events_next(const struct events *events, uint64_t since, uint64_t *ret_number,
+                json_t **ret_json)
+{
+    struct event_record record;
+    char lease[24] = "";
+
+    if (events_find(events, since, &record) < 0)
+        return -ENOENT;
+    const struct event *const event = &record.event;
+    if (event->lease_id > 0)
+        (void)snprintf(lease, sizeof(lease), "l%" PRIu64, event->lease_id);
+    json_t *const json =
+        json_pack("{sI sI ss so so so so so}", "n", (json_int_t)record.number, "at_unix_ms",
+                  (json_int_t)record.at_unix_ms, "kind", event->kind, "lease",
+                  api_text(*lease ? lease : NULL), "name", api_text(event->name), "gpu",
+                  event->gpu >= 0 ? json_integer(event->gpu) : json_null(), "bytes",
+                  event->bytes > 0 ? json_integer((json_int_t)event->bytes) : json_null(), "text",
+                  api_text(event->text));
+    if (!json)
+        return -ENOMEM;
+    *ret_number = record.number;
+    *ret_json = json;
+    return 0;
 }
 
 void events_listen(struct events *events, void (*on_append)(void *user), void *user)

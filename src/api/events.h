@@ -38,10 +38,25 @@ uint64_t events_append(struct events *events, const struct event *event);
 int events_restore(struct events *events, uint64_t number, uint64_t at_unix_ms,
                    const struct event *event);
 
+/* Leave count numbers out: they may have been used by a daemon that could not keep them. */
+void events_skip(struct events *events, uint64_t count);
+
+/* The static text of a kind that was read from somewhere; "other" for one that is not known. */
+const char *events_kind(const char *kind);
+
 /* The numbers that are still here: first .. last; first > last when there is none. Between them a
  * number may be missing (it was restored so). */
 uint64_t events_first(const struct events *events);
 uint64_t events_last(const struct events *events);
+
+/* The first event with a number > since; its texts last until the next append. -ENOENT: none yet.
+ */
+struct event_record {
+    uint64_t number, at_unix_ms;
+    struct event event;
+};
+int events_find(const struct events *events, uint64_t since, struct event_record *ret_record)
+    __attribute__((warn_unused_result));
 
 /* The first event with a number > since as a fresh JSON object, and its number. -ENOENT: none yet;
  * -ENOMEM. */
