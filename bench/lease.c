@@ -132,7 +132,7 @@ static void release(struct line *line)
 
 /* ---- the round trip ---- */
 
-static void pin(pid_t pid, int cpu)
+static void pin(pid_t pid, size_t cpu)
 {
     cpu_set_t set;
 
@@ -207,7 +207,7 @@ static void measure_round_trip(void)
     struct samples lease, bare;
     int echo_fd = -1;
     const pid_t server = start_echo(&echo_fd);
-    const int last_cpu = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1;
+    const size_t last_cpu = (size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1;
 
     if (samples_init(&lease, room) < 0 || samples_init(&bare, room) < 0)
         die("out of memory");
