@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What a lease costs. Run it where a gpu is: brim emulate --gpu rtx4070ti -- build/bench/bench_lease
+ * What a lease costs. Run it where a gpu is:
+ *     brim emulate --gpu rtx4070ti -- build/bench/bench_lease
  *
  *   lease_rtt_p50_us, _p99_us  ACQUIRE to GRANTED and RELEASE to DONE on one open connection;
  *                              reference: two round trips of as many bytes with a server that only
  *                              answers, in turns with the former, both servers on the same core
- *   kill_to_grant_ms           a holder of device memory gets SIGKILL -> who waits for it is
- * granted; reference: SIGKILL -> a pidfd says so, nothing else lease_open_us brim_acquire and
- * brim_release of libbrim, connection and all
+ *   kill_to_grant_ms           a holder of device memory gets SIGKILL, until who waits for it is
+ *                              granted; reference: SIGKILL, until a pidfd says so
+ *   lease_open_us              brim_acquire and brim_release of libbrim, connection and all
  */
 
 #include <errno.h>
