@@ -427,8 +427,8 @@ enum MHD_Result http_request(void *user, struct MHD_Connection *connection, cons
         return respond_unknown(connection, path);
     if (strcmp(method, route->method) != 0)
         return respond_wrong_method(connection, route);
-    if (route->answer == answer_status && request->api->source.refresh && !request->is_fresh &&
-        wait_for_facts(request))
+    if ((route->answer == answer_status || route->answer == answer_fit) &&
+        request->api->source.refresh && !request->is_fresh && wait_for_facts(request))
         return MHD_YES;
     return respond_route(request, route);
 }

@@ -96,6 +96,12 @@ void budget_set_gpu_managed(struct budget *budget, uint32_t gpu, bool is_managed
     budget_pump(budget);
 }
 
+void budget_reserve_ids(struct budget *budget, uint64_t next_lease_id)
+{
+    if (next_lease_id > budget->leases.next_id && next_lease_id < UINT64_MAX / 2)
+        budget->leases.next_id = next_lease_id;
+}
+
 void budget_pass_time(struct budget *budget, uint64_t now_ms)
 {
     if (now_ms > budget->now_ms)

@@ -123,6 +123,9 @@ int budget_acquire(struct budget *budget, const struct claim *claim, uint64_t no
 int budget_restore(struct budget *budget, const struct claim *claim, uint64_t lease_id,
                    enum lease_state state, uint64_t now_ms, uint64_t *ret_lease_id);
 
+/* The ids below have been given out before: new leases get larger ones. */
+void budget_reserve_ids(struct budget *budget, uint64_t next_lease_id);
+
 int budget_ready(struct budget *budget, uint64_t lease_id, uint64_t now_ms);
 /* bytes: 0 = the claim's burst, on every part. */
 int budget_burst_begin(struct budget *budget, uint64_t lease_id, uint64_t bytes, uint64_t now_ms,

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "daemon/place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#define LOCK_NAME       "brimd.lock"
+#define LOCK_TEXT_BYTES 64
+#define LISTEN_BACKLOG  4096
+
+/* Systemd makes /run/brim with the group brim and mode 0750: others may enter, not write. */
+static int make_system_dir(const char *path, struct error *err)
+{
+    struct stat info;
+
+    if (mkdir(path, 0750) < 0 && errno != EEXIST)
+        return error_set(err, -errno,
+                         "cannot make %s: %s; the system scope is started by systemd "
+                         "(systemctl start brimd)",
+                         path, strerror(errno));
+    if (lstat(path, &info) < 0)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    if (!S_ISDIR(info.st_mode))
+        return error_set(err, -ENOTDIR, "%s is not a directory; move it away", path);
+    if (info.st_uid != geteuid() || (info.st_mode & 022) != 0)
+        return error_set(err, -EPERM,
+                         "%s belongs to uid %u with mode %04o; it must be of uid %u, and only that "
+                         "one may write to it",
+                         path, (unsigned)info.st_uid, (unsigned)info.st_mode & 07777,
+                         (unsigned)geteuid());
+    return 0;
+}
+
+static int make_dir(enum scope scope, const char *path, struct error *err)
+{
+    return scope == SCOPE_SYSTEM ? make_system_dir(path, err) : paths_make_private(path, err);
+}
+
+/* Who holds the lock, as the holder wrote it: "pid 12". */
+static void read_holder(int fd, char text[LOCK_TEXT_BYTES])
+{
+    const ssize_t length = pread(fd, text, LOCK_TEXT_BYTES - 1, 0);
+
+    text[length > 0 ? length : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    if (strncmp(text, "pid ", 4) != 0)
+        (void)snprintf(text, LOCK_TEXT_BYTES, "pid unknown");
+}
+
+static int take_lock(const char *dir, int *ret_fd, struct error *err)
+{
+    OWNED(fd_close) int fd = -1;
+    char path[PATHS_BYTES];
+    char text[LOCK_TEXT_BYTES];
+    int r = 0;
+
+    r = paths_join(path, sizeof(path), dir, LOCK_NAME, err);
+    if (r < 0)
+        return r;
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return error_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
+        read_holder(fd, text);
+        return error_set(err, -EEXIST,
+                         "another brimd (%s) already works in %s; `brim daemon stop` ends it", text,
+                         dir);
+    }
+    (void)snprintf(text, sizeof(text), "pid %d\n", (int)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
+        return error_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
+static int clear_stale(const char *path, struct error *err)
+{
+    struct stat info;
+
+    if (lstat(path, &info) < 0)
+        return errno == ENOENT ? 0 : error_set(err, -errno, "%s: %s", path, strerror(errno));
+    if (!S_ISSOCK(info.st_mode))
+        return error_set(err, -EADDRINUSE,
+                         "%s is taken by something that is not a socket; move it away, or choose "
+                         "another --runtime-dir",
+                         path);
+    if (unlink(path) < 0)
+        return error_set(err, -errno, "cannot replace %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int bind_socket(enum scope scope, int type, const char *path, int *ret_fd, struct error *err)
+{
+    OWNED(fd_close) int fd = -1;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int r = clear_stale(path, err);
+
+    if (r < 0)
+        return r;
+    fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return error_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    /* The mask holds from the first moment on, where chmod would come too late. */
+    const mode_t old_mask = umask(scope == SCOPE_SYSTEM ? 0117 : 0177);
+    r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+    (void)umask(old_mask);
+    if (r < 0)
+        return error_set(err, r, "cannot bind %s: %s", path, strerror(-r));
+    if (listen(fd, LISTEN_BACKLOG) < 0)
+        return error_set(err, -errno, "cannot listen on %s: %s", path, strerror(errno));
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
+static int bind_both(enum scope scope, struct place *place, struct error *err)
+{
+    char path[PATHS_SOCKET_BYTES];
+    int r = 0;
+
+    r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_LEASE_SOCKET, err);
+    if (r == 0)
+        r = bind_socket(scope, SOCK_SEQPACKET, path, &place->lease_fd, err);
+    if (r < 0)
+        return r;
+    (void)snprintf(place->lease_path, sizeof(place->lease_path), "%s", path);
+    r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_API_SOCKET, err);
+    if (r == 0)
+        r = bind_socket(scope, SOCK_STREAM, path, &place->api_fd, err);
+    if (r < 0)
+        return r;
+    (void)snprintf(place->api_path, sizeof(place->api_path), "%s", path);
+    return 0;
+}
+
+static int lock_dirs(struct place *place, struct error *err)
+{
+    int r = take_lock(place->runtime_dir, &place->runtime_lock_fd, err);
+
+    /* One directory for both is odd, but a second lock on it would only fight the first. */
+    if (r == 0 && strcmp(place->runtime_dir, place->state_dir) != 0)
+        r = take_lock(place->state_dir, &place->state_lock_fd, err);
+    return r;
+}
+
+int place_open(const struct options *options, struct place *ret_place, struct error *err)
+{
+    struct place place = {
+        .runtime_lock_fd = -1, .state_lock_fd = -1, .lease_fd = -1, .api_fd = -1
+    };
+    int r = 0;
+
+    (void)snprintf(place.runtime_dir, sizeof(place.runtime_dir), "%s", options->runtime_dir);
+    (void)snprintf(place.state_dir, sizeof(place.state_dir), "%s", options->state_dir);
+    r = make_dir(options->scope, place.runtime_dir, err);
+    if (r == 0)
+        r = make_dir(options->scope, place.state_dir, err);
+    if (r == 0)
+        r = lock_dirs(&place, err);
+    if (r == 0)
+        r = bind_both(options->scope, &place, err);
+    if (r < 0) {
+        place_close(&place);
+        return r;
+    }
+    *ret_place = place;
+    return 0;
+}
+
+void place_unlink(struct place *place)
+{
+    if (place->lease_path[0] != '\0')
+        (void)unlink(place->lease_path);
+    if (place->api_path[0] != '\0')
+        (void)unlink(place->api_path);
+    place->lease_path[0] = '\0';
+    place->api_path[0] = '\0';
+}
+
+void place_close(struct place *place)
+{
+    place_unlink(place);
+    fd_close(&place->lease_fd);
+    fd_close(&place->api_fd);
+    fd_close(&place->state_lock_fd);
+    fd_close(&place->runtime_lock_fd);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DAEMON_PLACE_H
+#define DAEMON_PLACE_H
+
+#include "base/error.h"
+#include "base/paths.h"
+#include "daemon/options.h"
+
+/*
+ * The place of a daemon: its directories, the locks that make it the only one there, and its two
+ * listening sockets. A socket left by a daemon that died is replaced, which is safe because the
+ * lock is held; anything else at that path is somebody else's and stays.
+ */
+
+struct place {
+    char runtime_dir[PATHS_BYTES];
+    char state_dir[PATHS_BYTES];
+    char lease_path[PATHS_SOCKET_BYTES]; /* "": not bound */
+    char api_path[PATHS_SOCKET_BYTES];
+    int runtime_lock_fd; /* owned, all four; -1: none */
+    int state_lock_fd;
+    int lease_fd;
+    int api_fd;
+};
+
+/* -EEXIST: another daemon is there already; the message says which. */
+int place_open(const struct options *options, struct place *ret_place, struct error *err);
+/* Unlink the sockets: nobody else can come in. */
+void place_unlink(struct place *place);
+/* Unlinks the sockets and gives up the locks; descriptors that were taken (-1) are left alone. */
+void place_close(struct place *place);
+
+#endif
