@@ -26,6 +26,8 @@ static const struct command commands[] = {
     { "look", "why", "why it was refused or waits; would it fit", cmd_why },
     { "look", "events", "what happened, and what happens (-f)", cmd_events },
     { "run", "run", "a program under a lease: waits for room, then becomes it", cmd_run },
+    { "run", "batch", "a batch: as many workers as fit; run, ls, show, cancel", cmd_batch },
+    { "memory", "flush", "make a batch's workers give their memory back whole", cmd_flush },
     { "memory", "trim", "ask a holder to give back what it does not use", cmd_trim },
     { "memory", "stop", "ask a holder to end", cmd_stop },
     { "machine", "daemon", "start, stop or look at brimd", cmd_daemon },

@@ -63,6 +63,11 @@ static int check_memory(const struct stack_batch *batch, struct error *err)
     if (__builtin_add_overflow(batch->resident_bytes, batch->burst_bytes, &sum))
         return error_set(err, -EINVAL, "batch '%s': resident and burst together are too large",
                          batch->name);
+    if (batch->load_peak_bytes != 0 && batch->protocol == STACK_PROTOCOL_EACH)
+        return error_set(err, -EINVAL,
+                         "batch '%s': a process per segment has no load_peak apart; it holds "
+                         "resident and burst while it works",
+                         batch->name);
     if (batch->load_peak_bytes != 0 && batch->load_peak_bytes < batch->resident_bytes)
         return error_set(err, -EINVAL,
                          "batch '%s': load_peak is smaller than resident; it is the most while "
