@@ -191,14 +191,34 @@ void api_server_start(void)
         _exit(serve(fd_take(&listen_fd)));
 }
 
-int api_server_stop(void)
+const char *api_server_directory(void)
+{
+    static char directory[sizeof(address.sun_path)];
+
+    (void)snprintf(directory, sizeof(directory), "%s", address.sun_path);
+    *strrchr(directory, '/') = '\0';
+    return directory;
+}
+
+int api_server_wait(void)
 {
     int status = 0;
 
     CHECK(waitpid(server_pid, &status, 0) == server_pid);
+    return status;
+}
+
+void api_server_clean(void)
+{
     (void)unlink(address.sun_path);
-    *strrchr(address.sun_path, '/') = '\0';
-    (void)rmdir(address.sun_path);
+    (void)rmdir(api_server_directory());
+}
+
+int api_server_stop(void)
+{
+    const int status = api_server_wait();
+
+    api_server_clean();
     return status;
 }
 

@@ -15,7 +15,10 @@
 
 void api_server_start(void);
 pid_t api_server_pid(void);
-/* After POST /v1/shutdown: its wait status. */
+const char *api_server_directory(void);
+/* After POST /v1/shutdown: its wait status; and then away with its directory; both in one. */
+int api_server_wait(void);
+void api_server_clean(void);
 int api_server_stop(void);
 
 int api_connect(void);
