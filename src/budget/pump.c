@@ -260,7 +260,7 @@ static bool waiter_expire(struct budget *budget, struct waiter *waiter)
 
     if (!waiter->is_overdue && !waiter_is_judged(budget, waiter)) {
         queue_set_overdue(&budget->queue, waiter,
-                          clock_after_ms(budget->now_ms, BUDGET_STALE_GRACE_MS));
+                          clock_after_ms(waiter->deadline_ms, BUDGET_STALE_GRACE_MS));
         return true;
     }
     if (verdict.kind == REFUSAL_NONE)
