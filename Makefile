@@ -38,6 +38,12 @@ build-tsan/build.ninja:
 	@scripts/deps build
 	meson setup build-tsan -Db_sanitize=thread -Db_lundef=false
 
+## make bench         figures of our own: a table and build/bench.json; ONLY=key,… for some
+bench:
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) tools/bench $(ONLY)
+
 ## make install       install; DESTDIR=/some/where for a package, PREFIX=/usr for another place
 PREFIX ?= /usr/local
 install:
@@ -51,4 +57,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang
 
-.PHONY: all help check lint asan tsan install clean
+.PHONY: all help check lint asan tsan bench install clean

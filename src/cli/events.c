@@ -38,7 +38,7 @@ static const struct option_spec specs[] = {
 
 struct wish {
     uint64_t since;
-    bool has_since, is_following, is_json;
+    bool has_since, has_waited, is_following, is_json;
     struct terminal terminal;
 };
 
@@ -123,7 +123,8 @@ static int ask(struct wish *wish, struct error *err)
 {
     char target[128];
 
-    if (wish->has_since)
+    /* A program gets all that there is; who waited for the daemon gets all that it does. */
+    if (wish->has_since || wish->is_json || wish->has_waited)
         (void)snprintf(target, sizeof(target), "/v1/events?since=%" PRIu64 "%s", wish->since,
                        wish->is_following ? "&follow=1" : "");
     else
@@ -150,6 +151,7 @@ static int run(struct wish *wish)
         /* A socket that comes to life gives no sign to wait for. */
         (void)poll(NULL, 0, RECONNECT_MS);
         const uint64_t before = wish->since;
+        wish->has_waited = wish->has_waited || r == -ESRCH;
         r = ask(wish, &err);
         is_told = is_told && wish->since == before;
     }
@@ -198,8 +200,8 @@ int cmd_events(int argc, char **argv)
         case OPTIONS_HELP:
             options_print_help(
                 &options, "[-f] [--since N] [--json]",
-                "Shows what happened: grants, refusals, waits, foreign programs that "
-                "grew,\nthe last 20 of it where nothing else is asked for.");
+                "Shows what happened: grants, refusals, waits, foreign programs that grew.\n"
+                "Without --since the last 20; with --json all that is kept.");
             return COMMAND_OK;
         case OPTIONS_OPERAND:
             return options_complain(&options, "takes no argument, got '%s'", options.value);

@@ -72,6 +72,7 @@ static int print_view(const json_t *status, const struct wish *wish, bool has_da
         .out = stdout,
         .status = status,
         .now_unix_ms = clock_wall_ms(),
+        .has_daemon = has_daemon,
         .is_emulated = (profiles && *profiles) || json_is_true(json_object_get(status, "emulated")),
         .emulated = profiles,
         .has_gpus = wish->has_gpus,
@@ -84,8 +85,6 @@ static int print_view(const json_t *status, const struct wish *wish, bool has_da
         ps_view_print_names(&view);
         return COMMAND_OK;
     }
-    if (!has_daemon)
-        printf("no daemon runs: all programs are foreign; `brim run` starts one\n");
     return ps_view_print(&view) < 0 ? COMMAND_FAILED : COMMAND_OK;
 }
 

@@ -234,6 +234,7 @@ void ps_view_print_next(const struct ps_view *view)
         (void)snprintf(command, sizeof(command), "brim run --vram %s -- COMMAND", size);
         print_line(view, &left, command, "put a program under a lease");
     }
+    print_line(view, &left, "brim batch run --help", "as many workers as the card holds");
     print_line(view, &left, "brim events -f", "watch what happens");
     print_line(view, &left, "brim --help", "everything else");
 }

@@ -184,6 +184,8 @@ static void print_head(const struct ps_view *view)
                                                                  : "no real gpu is involved",
                                view->terminal->columns - 12, clean));
     }
+    if (!view->has_daemon)
+        fprintf(view->out, "no daemon runs: all programs are foreign; `brim run` starts one\n");
     if (*problem) {
         terminal_paint(view->terminal, view->out, TERMINAL_RED, "! ");
         fprintf(view->out, "%s\n", terminal_clean(view->terminal, problem, 0, clean));

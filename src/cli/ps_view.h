@@ -20,6 +20,7 @@ struct ps_view {
     FILE *out;                       /* borrowed */
     const json_t *status;            /* borrowed */
     uint64_t now_unix_ms;
+    bool has_daemon; /* false: the driver's own figures, all programs foreign */
     bool is_emulated;
     const char *emulated;      /* borrowed: the profiles, or NULL */
     bool has_gpus, has_leases; /* which of the two parts */

@@ -43,6 +43,7 @@ int driver_cuda_open(struct driver_cuda *ret_driver, struct error *err)
             dlerror()); /* NOLINT(concurrency-mt-unsafe): glibc keeps it per thread */
     int r = resolve(&driver, err);
     if (r == 0)
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): set by resolve() */
         r = driver_cuda_check(&driver, driver.init(0), "cuInit", err);
     if (r < 0) {
         (void)dlclose(driver.library);

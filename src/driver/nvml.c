@@ -46,6 +46,7 @@ int driver_nvml_open(struct driver_nvml *ret_driver, struct error *err)
             dlerror()); /* NOLINT(concurrency-mt-unsafe): glibc keeps it per thread */
     int r = resolve(&driver, err);
     if (r == 0)
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): set by resolve() */
         r = driver_nvml_check(&driver, driver.init(), "nvmlInit", err);
     if (r < 0) {
         (void)dlclose(driver.library);

@@ -56,6 +56,7 @@ static char *render(const char *text, unsigned columns, bool is_utf8)
         .out = out,
         .status = status,
         .now_unix_ms = NOW_MS,
+        .has_daemon = true,
         .is_emulated = json_is_true(json_object_get(status, "emulated")),
         .emulated = "rtx4070ti",
         .has_gpus = true,
