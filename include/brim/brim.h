@@ -123,12 +123,12 @@ enum brim_lease_state {
 /* Why the last acquire, burst, bind or resize was refused, or what a queued one waits for. It
  * belongs to the lease and lasts until the next brim_lease_refusal() or brim_release(). */
 struct brim_refusal {
-    int code;                 /* BRIM_ERR_NEVER_FITS, BRIM_ERR_NO_ROOM …; 0: it still waits */
-    uint64_t id;              /* for `brim why` (0: not recorded) */
-    uint64_t asked_bytes;     /* what was asked, on that gpu */
-    uint64_t free_bytes;      /* what could be granted at that moment */
+    int code;             /* BRIM_ERR_NEVER_FITS, BRIM_ERR_NO_ROOM …; 0: it still waits */
+    uint64_t id;          /* for `brim why` (0: not recorded) */
+    uint64_t asked_bytes; /* what was asked, on that gpu */
+    uint64_t free_bytes;  /* what could be granted at that moment */
     uint64_t capacity_bytes, reserve_bytes, foreign_bytes, charged_bytes;
-    const char *text;         /* the whole reason, for a person; one or more lines */
+    const char *text; /* the whole reason, for a person; one or more lines */
 };
 
 typedef struct brim_lease brim_lease;
@@ -147,10 +147,10 @@ int brim_acquire_start(const struct brim_claim *claim, brim_lease **ret_lease);
 void brim_release(brim_lease *lease);
 
 enum brim_lease_state brim_lease_state(const brim_lease *lease);
-uint64_t brim_lease_id(const brim_lease *lease);              /* 0 while queued */
-const char *brim_lease_gpu_uuid(const brim_lease *lease);     /* "" while queued; several: commas */
+uint64_t brim_lease_id(const brim_lease *lease);          /* 0 while queued */
+const char *brim_lease_gpu_uuid(const brim_lease *lease); /* "" while queued; several: commas */
 const struct brim_refusal *brim_lease_refusal(const brim_lease *lease); /* NULL: none */
-int brim_lease_is_connected(const brim_lease *lease);         /* 0 while the daemon is away */
+int brim_lease_is_connected(const brim_lease *lease); /* 0 while the daemon is away */
 
 /* Loading is over: from now on resident_bytes are charged, not the load peak. */
 int brim_ready(brim_lease *lease);
@@ -219,7 +219,7 @@ struct brim_segment {
     const char *out;   /* write the result here; the batch puts it in its place */
 };
 
-int brim_worker_open(brim_worker **ret_worker);   /* INVALID without $BRIM_FD */
+int brim_worker_open(brim_worker **ret_worker); /* INVALID without $BRIM_FD */
 void brim_worker_close(brim_worker *worker);
 /* 1 = a segment; 0 = no more, end now; negative = BRIM_ERR_*. Runs flush callbacks in between. */
 int brim_worker_next(brim_worker *worker, struct brim_segment *ret_segment);

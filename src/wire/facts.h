@@ -8,9 +8,10 @@
  * Facts: what the driver says of the gpus, on its way from brim-helper to brimd.
  *
  * The helper is started with a SOCK_SEQPACKET descriptor as its standard input. For each request
- * packet it answers one FACTS_GPU packet a gpu, then one FACTS_END. Both ends are ours, of one build,
- * on one machine: the packets are these structs as they are, their sizes checked. Driver calls may
- * hang: the daemon gives the answer a deadline, kills a helper that misses it, and starts another.
+ * packet it answers one FACTS_GPU packet a gpu, then one FACTS_END. Both ends are ours, of one
+ * build, on one machine: the packets are these structs as they are, their sizes checked. Driver
+ * calls may hang: the daemon gives the answer a deadline, kills a helper that misses it, and starts
+ * another.
  */
 
 #define FACTS_PROCESS_MAX 1024
@@ -53,7 +54,7 @@ struct facts_end {
     uint32_t kind; /* FACTS_END */
     uint32_t seq;
     uint32_t gpu_count;
-    int32_t status;                 /* 0, or negative errno: no driver (-ENOENT), a call failed (-EIO) */
+    int32_t status; /* 0, or negative errno: no driver (-ENOENT), a call failed (-EIO) */
     char problem[FACTS_TEXT_BYTES]; /* for a person, where status is not 0; names the call */
     char driver_version[80];
 };

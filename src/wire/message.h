@@ -93,7 +93,7 @@ struct message_hello {
 struct message_welcome {
     uint64_t daemon_start_ns; /* wall clock at the daemon's start: another value, another daemon */
     uint32_t daemon_pid;
-    uint32_t flags;           /* MESSAGE_WELCOME_* */
+    uint32_t flags; /* MESSAGE_WELCOME_* */
 };
 #define MESSAGE_WELCOME_EMULATED UINT32_C(1)
 
@@ -106,7 +106,7 @@ struct message_claim {
     uint32_t pid;         /* root of the process tree; 0: the peer */
     uint32_t priority;
     uint32_t flags;
-    uint32_t reserved;    /* 0 */
+    uint32_t reserved; /* 0 */
     char name[MESSAGE_NAME_BYTES];
     char gpu[MESSAGE_UUID_BYTES * MESSAGE_PART_MAX];
 };
@@ -114,9 +114,9 @@ struct message_claim {
 /* The lease as the client knows it from before the daemon's restart. */
 struct message_reattach {
     uint64_t lease_id;
-    uint32_t state;       /* LOADING, IDLE or BUSY as in brim.h */
-    uint32_t reserved;    /* 0 */
-    uint64_t burst_bytes; /* taken now, when BUSY */
+    uint32_t state;             /* LOADING, IDLE or BUSY as in brim.h */
+    uint32_t reserved;          /* 0 */
+    uint64_t burst_bytes;       /* taken now, when BUSY */
     struct message_claim claim; /* gpu: what was granted; pid: as bound last */
 };
 
@@ -127,7 +127,7 @@ struct message_bind {
 };
 
 struct message_burst {
-    uint64_t bytes;       /* 0: the whole of the claim's */
+    uint64_t bytes; /* 0: the whole of the claim's */
     uint64_t max_wait_ms;
 };
 
@@ -143,7 +143,7 @@ struct message_amount { /* TRIMMED: freed; TRIM: wanted; BURST_GRANTED: granted 
 struct message_granted {
     uint64_t lease_id;
     uint64_t charge_bytes;
-    uint32_t state;      /* as in brim.h */
+    uint32_t state; /* as in brim.h */
     uint32_t gpu_count;
     char gpus[MESSAGE_UUID_BYTES * MESSAGE_PART_MAX]; /* UUIDs, with commas */
 };
