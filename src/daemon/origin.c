@@ -39,7 +39,7 @@ bool origin_may_claim(uid_t uid, pid_t pid)
 {
     uid_t owner = 0;
 
-    return uid == 0 || (origin_uid(pid, &owner) == 0 && owner == uid);
+    return origin_uid(pid, &owner) == 0 && (uid == 0 || owner == uid);
 }
 
 static bool is_root_of_lease(const struct holders *holders, const struct process_info *info)
