@@ -236,21 +236,24 @@ static int check_command(const char *command)
     return status;
 }
 
-static void name_after(struct wish *wish)
+/* 0, or the status to end with. */
+static int check_process(struct wish *wish)
 {
     struct process_info info = { 0 };
-    const char *name = info.name;
 
-    if (wish->claim.name)
-        return;
-    if (wish->command) {
-        const char *slash = strrchr(wish->command[0], '/');
-        name = slash ? slash + 1 : wish->command[0];
-    } else if (process_read((pid_t)wish->claim.pid, &info) < 0) {
-        return; /* the daemon will say that there is no such process */
+    if (process_read((pid_t)wish->claim.pid, &info) < 0) {
+        fprintf(stderr, "brim run: --pid %" PRIu64 ": there is no such process\n", wish->claim.pid);
+        return STATUS_FAILED;
     }
-    (void)snprintf(wish->name, sizeof(wish->name), "%s", name);
-    wish->claim.name = wish->name;
+    (void)snprintf(wish->name, sizeof(wish->name), "%s", info.name);
+    return 0;
+}
+
+static void name_after_command(struct wish *wish)
+{
+    const char *const slash = strrchr(wish->command[0], '/');
+
+    (void)snprintf(wish->name, sizeof(wish->name), "%s", slash ? slash + 1 : wish->command[0]);
 }
 
 /* ---- asking ---- */
@@ -395,9 +398,13 @@ int cmd_run(int argc, char **argv)
 
     if (status >= 0)
         return status;
-    if (wish.command && (status = check_command(wish.command[0])) != 0)
+    status = wish.command ? check_command(wish.command[0]) : check_process(&wish);
+    if (status != 0)
         return status;
-    name_after(&wish);
+    if (wish.command)
+        name_after_command(&wish);
+    if (!wish.claim.name)
+        wish.claim.name = wish.name;
     charge_for_life(&wish);
     status = acquire(&wish, &lease);
     if (status != 0)

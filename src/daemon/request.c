@@ -172,9 +172,9 @@ static void handle_resize(struct session *session, const struct message *message
 static void handle_release(struct session *session, uint32_t seq)
 {
     answer_done(session, seq);
+    requests_forget(session);
     if (session->holder)
         holder_release(session->holder, "its holder gave it back");
-    session_end(session);
 }
 
 static void handle_trimmed(struct session *session, uint64_t freed_bytes)
@@ -203,12 +203,11 @@ static void handle_of_holder(struct session *session, const struct message *mess
 
 static void handle_ask(struct session *session, const struct message *message)
 {
-    if (session->phase != SESSION_GREETED) {
+    if (session->holder || session->held_count > 0) {
         answer_refused(session, message->seq, MESSAGE_CODE_STATE,
-                       "one connection is one lease: ACQUIRE comes once");
+                       "one connection carries one lease at a time: RELEASE comes before ACQUIRE");
         return;
     }
-    session->phase = SESSION_ASKED;
     request_hold(session, message);
 }
 

@@ -19,8 +19,7 @@
  * who does not say HELLO in SESSION_HELLO_MS is let go, and the numbers of connections in all and
  * of one user are bounded.
  *
- *   accept -> NEW --HELLO--> GREETED --ACQUIRE, REATTACH--> ASKED ---> OVER --> closed
- *                                                       (has a lease)
+ *   accept -> NEW --HELLO--> GREETED (has at most one lease at a time) --> OVER --> closed
  */
 
 struct daemon;
@@ -35,7 +34,6 @@ struct holder;
 enum session_phase {
     SESSION_NEW,
     SESSION_GREETED,
-    SESSION_ASKED,
     SESSION_OVER,
 };
 
