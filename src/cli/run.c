@@ -62,7 +62,6 @@ struct wish {
     struct brim_claim claim;
     char **command; /* borrowed; NULL: none was given */
     char name[MESSAGE_NAME_BYTES];
-    char max_wait[DURATION_TEXT_BYTES];
     bool has_vram;
 };
 
@@ -258,17 +257,20 @@ static void name_after_command(struct wish *wish)
 
 /* ---- asking ---- */
 
-static void tell_waiting(const char *reason, char *told, size_t told_bytes)
+static void tell_waiting(const char *reason, bool is_for_ever, char *told, size_t told_bytes)
 {
     const int line_bytes = (int)strcspn(reason, "\n");
 
     if (strncmp(told, reason, (size_t)line_bytes) == 0 && told[line_bytes] == '\0')
         return;
+    const bool is_first = told[0] == '\0';
     (void)snprintf(told, told_bytes, "%.*s", line_bytes, reason);
-    fprintf(stderr, "brim run: waiting: %s\n", told);
+    fprintf(stderr, "brim run: waiting%s: %s\n",
+            is_first && is_for_ever ? " for as long as it takes (--max-wait sets an end)" : "",
+            told);
 }
 
-static void wait_for_answer(brim_lease *lease)
+static void wait_for_answer(brim_lease *lease, bool is_for_ever)
 {
     const uint64_t start_ms = clock_now_ms();
     const uint64_t quiet_ms = isatty(STDERR_FILENO) ? 0 : QUIET_WAIT_MS;
@@ -280,7 +282,7 @@ static void wait_for_answer(brim_lease *lease)
         const struct brim_refusal *reason = brim_lease_refusal(lease);
 
         if (reason && waited_ms >= quiet_ms)
-            tell_waiting(reason->text, told, sizeof(told));
+            tell_waiting(reason->text, is_for_ever, told, sizeof(told));
         (void)poll(&watch, 1, waited_ms < quiet_ms ? (int)(quiet_ms - waited_ms) : -1);
         (void)brim_dispatch(lease);
     }
@@ -325,7 +327,7 @@ static int acquire(const struct wish *wish, brim_lease **ret_lease)
                 : brim_strerror(r));
         return STATUS_FAILED;
     }
-    wait_for_answer(*ret_lease);
+    wait_for_answer(*ret_lease, wish->claim.max_wait_ms == BRIM_WAIT_FOREVER);
     if (brim_lease_state(*ret_lease) == BRIM_LEASE_REFUSED ||
         brim_lease_state(*ret_lease) == BRIM_LEASE_LOST)
         return refuse(*ret_lease, wish);

@@ -101,12 +101,14 @@ static size_t add_managers(const struct daemon *daemon, char *text, size_t text_
 const char *reason_text(const struct daemon *daemon, const struct refusal *refusal, char *text,
                         size_t text_bytes)
 {
-    char label[128];
-    const bool is_about_gpu = refusal->gpu < daemon->gpus.count;
+    const struct gpu *gpu =
+        refusal->gpu < daemon->gpus.count ? &daemon->gpus.table[refusal->gpu] : NULL;
+    struct refusal shown = *refusal;
 
-    (void)refusal_text(
-        refusal, is_about_gpu ? gpu_label(&daemon->gpus, refusal->gpu, label, sizeof(label)) : NULL,
-        text, text_bytes);
+    /* People know a gpu by the driver's number, the budget by its own. */
+    if (gpu)
+        shown.gpu = gpu->index;
+    (void)refusal_text(&shown, gpu ? gpu->name : NULL, text, text_bytes);
     if (refusal->kind == REFUSAL_NO_GPU || refusal->kind == REFUSAL_STALE_FACTS) {
         const size_t used = add_managers(daemon, text, text_bytes);
         if (daemon->sampler.problem[0] != '\0' && used + 1 < text_bytes)
