@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "cuda_state.h"
+#include "stream.h"
 
 #define STACK_MAX 256
 
@@ -59,6 +59,9 @@ static void context_free(struct CUctx_st *context)
 {
     struct emu_reply reply = { 0 };
 
+    stream_free_all(context);
+    event_free_all(context);
+    host_free_all(context);
     space_free_context(context);
     (void)cuda_ask(EMU_CONTEXT_REMOVE, &cuda.gpus[context->gpu], 0, &reply);
     handle_free(&cuda.contexts, context->handle);
@@ -368,5 +371,8 @@ CUresult cuCtxSynchronize(void)
     struct CUctx_st *context = NULL;
     const CUresult status = cuda_enter_context(&context);
 
-    return status == CUDA_SUCCESS ? cuda_leave(CUDA_SUCCESS) : status;
+    if (status != CUDA_SUCCESS)
+        return status;
+    stream_run_context(context);
+    return cuda_leave(CUDA_SUCCESS);
 }

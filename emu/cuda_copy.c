@@ -1,91 +1,238 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Copies and sets that are done when they return.
+ * Copies and sets: those that are done when they return, and those that go into a stream.
+ *
+ * As the driver documents it, an asynchronous copy from pageable memory has read its source when it
+ * returns (the bytes are staged; many of them are waited for), and one to pageable memory is done
+ * when it returns. Only pinned memory makes a copy truly asynchronous.
  */
 
-#include "cuda_state.h"
+#include <stdlib.h>
+#include <string.h>
 
-/* The place of bytes at address; they must lie in one allocation. */
-static CUresult find_bytes(CUdeviceptr address, size_t bytes, struct place *ret_place)
+#include "stream.h"
+
+#define STAGED_MAX_BYTES ((size_t)1 << 20)
+
+/* The thread's own stream where a caller of a _ptds or _ptsz form gave none. */
+static CUstream own(CUstream stream)
 {
-    if (!space_find(address, ret_place) || bytes > ret_place->bytes - (address - ret_place->base))
+    return stream ? stream : CU_STREAM_PER_THREAD;
+}
+
+/* Which bytes an address means; device bytes must lie in one allocation. */
+static CUresult locate(CUdeviceptr address, size_t bytes, bool is_device, struct end *ret_end)
+{
+    struct place place;
+
+    if (address == 0)
         return CUDA_ERROR_INVALID_VALUE;
+    if (!is_device && !space_contains(address)) {
+        *ret_end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
+        return CUDA_SUCCESS;
+    }
+    if (!space_find(address, &place)) {
+        /* Pinned host memory has the same address on the device. */
+        if (!host_is_pinned((const void *)(uintptr_t)address, bytes))
+            return CUDA_ERROR_INVALID_VALUE;
+        *ret_end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
+        return CUDA_SUCCESS;
+    }
+    if (bytes > place.bytes - (address - place.base))
+        return CUDA_ERROR_INVALID_VALUE;
+    *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
     return CUDA_SUCCESS;
 }
 
-static CUresult locate(CUdeviceptr address, size_t bytes, struct place *ret_place)
+/* Work that is done when the call returns: after all that its stream comes after. */
+static CUresult do_now(struct work *work, CUstream handle, const char *call)
 {
     struct CUctx_st *context = NULL;
-    const CUresult status = cuda_enter_context(&context);
+    struct stream *stream = NULL;
+    CUresult status = context_current(&context);
 
-    return status == CUDA_SUCCESS ? cuda_leave(find_bytes(address, bytes, ret_place)) : status;
-}
-
-CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes)
-{
-    struct place place;
-
-    if (bytes == 0)
-        return CUDA_SUCCESS;
-    const CUresult status = from ? locate(to, bytes, &place) : CUDA_ERROR_INVALID_VALUE;
+    if (status == CUDA_SUCCESS && cuda.is_late) {
+        status = stream_find(context, handle, &stream);
+        if (status == CUDA_SUCCESS)
+            status = stream_settle(stream);
+        if (status == CUDA_SUCCESS)
+            race_check(stream, work, call);
+    }
+    (void)cuda_leave(status);
     if (status == CUDA_SUCCESS)
-        bytes_write(place.gpu, place.offset, from, bytes);
+        work_do(work); /* outside of the lock: other threads copy at the same time */
     return status;
 }
 
-CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes)
+/* Pageable memory: *ret_is_now says that the copy must not wait. */
+static CUresult stage(struct work *work, bool *ret_is_now)
 {
-    struct place place;
-
-    if (bytes == 0)
+    *ret_is_now = false;
+    if (work->kind != WORK_COPY)
         return CUDA_SUCCESS;
-    const CUresult status = to ? locate(from, bytes, &place) : CUDA_ERROR_INVALID_VALUE;
-    if (status == CUDA_SUCCESS)
-        bytes_read(place.gpu, place.offset, to, bytes);
-    return status;
+    if (!work->to.gpu && !host_is_pinned(work->to.host, work->bytes)) {
+        *ret_is_now = true;
+        return CUDA_SUCCESS;
+    }
+    if (work->from.gpu || host_is_pinned(work->from.host, work->bytes))
+        return CUDA_SUCCESS;
+    if (work->bytes > STAGED_MAX_BYTES) {
+        *ret_is_now = true;
+        return CUDA_SUCCESS;
+    }
+    work->staged = malloc(work->bytes);
+    if (!work->staged)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    memcpy(work->staged, work->from.host, work->bytes);
+    work->from.host = work->staged;
+    return CUDA_SUCCESS;
 }
 
-CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes)
+static CUresult do_later(struct work *work, CUstream handle, const char *call)
 {
-    struct place to_place, from_place;
+    struct CUctx_st *context = NULL;
+    struct stream *stream = NULL;
+    bool is_now = false;
+    CUresult status = context_current(&context);
 
-    if (bytes == 0)
+    if (status == CUDA_SUCCESS)
+        status = stream_find(context, handle, &stream);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    if (!cuda.is_late) {
+        (void)cuda_leave(CUDA_SUCCESS);
+        work_do(work);
         return CUDA_SUCCESS;
-    CUresult status = locate(to, bytes, &to_place);
+    }
+    status = stage(work, &is_now);
+    if (status == CUDA_SUCCESS && is_now)
+        return do_now(work, stream->handle, call);
     if (status == CUDA_SUCCESS)
-        status = locate(from, bytes, &from_place);
+        status = stream_enqueue(stream, work);
     if (status == CUDA_SUCCESS)
-        bytes_copy(to_place.gpu, to_place.offset, from_place.gpu, from_place.offset, bytes);
-    return status;
+        race_check(stream, work, call);
+    else
+        free(work->staged);
+    return cuda_leave(status);
 }
 
-static CUresult fill(CUdeviceptr to, uint32_t value, unsigned value_bytes, size_t count)
-{
-    struct place place;
-    size_t bytes = 0;
+/* One call: what it copies, how, and where. */
+struct request {
+    CUdeviceptr to, from;
+    bool is_to_device, is_from_device; /* said by the call; else by the address */
+    bool is_async;
+    size_t bytes;
+    CUstream stream;
+    const char *call;
+};
 
+static CUresult copy(const struct request *request)
+{
+    struct work work = { .kind = WORK_COPY, .bytes = request->bytes };
+    CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (request->bytes == 0)
+        return cuda_leave(CUDA_SUCCESS);
+    status = locate(request->to, request->bytes, request->is_to_device, &work.to);
+    if (status == CUDA_SUCCESS)
+        status = locate(request->from, request->bytes, request->is_from_device, &work.from);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    return request->is_async ? do_later(&work, request->stream, request->call)
+                             : do_now(&work, request->stream, request->call);
+}
+
+static CUresult fill(CUdeviceptr to, uint32_t value, unsigned value_bytes, size_t count,
+                     const struct request *request)
+{
+    struct work work = { .kind = WORK_FILL, .value = value, .value_bytes = value_bytes };
+    CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
     if (count == 0)
-        return CUDA_SUCCESS;
-    if (to % value_bytes != 0 || __builtin_mul_overflow(count, (size_t)value_bytes, &bytes))
-        return CUDA_ERROR_INVALID_VALUE;
-    const CUresult status = locate(to, bytes, &place);
-    if (status == CUDA_SUCCESS)
-        bytes_fill(place.gpu, place.offset, value, value_bytes, count);
-    return status;
+        return cuda_leave(CUDA_SUCCESS);
+    if (to % value_bytes != 0 || __builtin_mul_overflow(count, (size_t)value_bytes, &work.bytes))
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    status = locate(to, work.bytes, true, &work.to);
+    if (status == CUDA_SUCCESS && !work.to.gpu)
+        status = CUDA_ERROR_INVALID_VALUE;
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    return request->is_async ? do_later(&work, request->stream, request->call)
+                             : do_now(&work, request->stream, request->call);
 }
 
-CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count)
+static CUdeviceptr host(const void *memory)
 {
-    return fill(to, value, 1, count);
+    return (CUdeviceptr)(uintptr_t)memory;
 }
 
-CUresult cuMemsetD16_v2(CUdeviceptr to, unsigned short value, size_t count)
-{
-    return fill(to, value, 2, count);
-}
+/* The entry points: each in a plain form and in one for the thread's own stream. */
 
-CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned int value, size_t count)
-{
-    return fill(to, value, 4, count);
-}
+#define NOW(name, handle) .call = #name, .stream = (handle)
+#define LATER(name)       .call = #name, .stream = stream, .is_async = true
+
+#define COPY_ENTRY(name, suffix, handle, to_type, to_address, from_type, from_address, ...)        \
+    CUresult name##suffix(to_type to, from_type from, size_t bytes)                                \
+    {                                                                                              \
+        return copy(&(struct request){ NOW(name, handle), .to = (to_address),                      \
+                                       .from = (from_address), .bytes = bytes, __VA_ARGS__ });     \
+    }
+#define COPY_ENTRIES(name, ...)                                                                    \
+    COPY_ENTRY(name, , CU_STREAM_LEGACY, __VA_ARGS__)                                              \
+    COPY_ENTRY(name, _ptds, CU_STREAM_PER_THREAD, __VA_ARGS__)
+#define TO_DEVICE   .is_to_device = true
+#define FROM_DEVICE .is_from_device = true
+
+COPY_ENTRIES(cuMemcpy, CUdeviceptr, to, CUdeviceptr, from, .is_async = false)
+COPY_ENTRIES(cuMemcpyHtoD_v2, CUdeviceptr, to, const void *, host(from), TO_DEVICE)
+COPY_ENTRIES(cuMemcpyDtoH_v2, void *, host(to), CUdeviceptr, from, FROM_DEVICE)
+COPY_ENTRIES(cuMemcpyDtoD_v2, CUdeviceptr, to, CUdeviceptr, from, TO_DEVICE, FROM_DEVICE)
+
+#define ASYNC_ENTRIES(name, to_type, to_address, from_type, from_address, ...)                     \
+    CUresult name(to_type to, from_type from, size_t bytes, CUstream stream)                       \
+    {                                                                                              \
+        return copy(&(struct request){ LATER(name), .to = (to_address), .from = (from_address),    \
+                                       .bytes = bytes, __VA_ARGS__ });                             \
+    }                                                                                              \
+    CUresult name##_ptsz(to_type to, from_type from, size_t bytes, CUstream stream)                \
+    {                                                                                              \
+        return name(to, from, bytes, own(stream));                                                 \
+    }
+
+ASYNC_ENTRIES(cuMemcpyAsync, CUdeviceptr, to, CUdeviceptr, from, .is_to_device = false)
+ASYNC_ENTRIES(cuMemcpyHtoDAsync_v2, CUdeviceptr, to, const void *, host(from), TO_DEVICE)
+ASYNC_ENTRIES(cuMemcpyDtoHAsync_v2, void *, host(to), CUdeviceptr, from, FROM_DEVICE)
+ASYNC_ENTRIES(cuMemcpyDtoDAsync_v2, CUdeviceptr, to, CUdeviceptr, from, TO_DEVICE, FROM_DEVICE)
+
+#define FILL_ENTRIES(name, type)                                                                   \
+    CUresult name(CUdeviceptr to, type value, size_t count)                                        \
+    {                                                                                              \
+        return fill(to, value, sizeof(type), count,                                                \
+                    &(struct request){ NOW(name, CU_STREAM_LEGACY) });                             \
+    }                                                                                              \
+    CUresult name##_ptds(CUdeviceptr to, type value, size_t count)                                 \
+    {                                                                                              \
+        return fill(to, value, sizeof(type), count,                                                \
+                    &(struct request){ NOW(name, CU_STREAM_PER_THREAD) });                         \
+    }
+#define FILL_ASYNC_ENTRIES(name, type)                                                             \
+    CUresult name(CUdeviceptr to, type value, size_t count, CUstream stream)                       \
+    {                                                                                              \
+        return fill(to, value, sizeof(type), count, &(struct request){ LATER(name) });             \
+    }                                                                                              \
+    CUresult name##_ptsz(CUdeviceptr to, type value, size_t count, CUstream stream)                \
+    {                                                                                              \
+        return name(to, value, count, own(stream));                                                \
+    }
+
+FILL_ENTRIES(cuMemsetD8_v2, unsigned char)
+FILL_ENTRIES(cuMemsetD16_v2, unsigned short)
+FILL_ENTRIES(cuMemsetD32_v2, unsigned int)
+FILL_ASYNC_ENTRIES(cuMemsetD8Async, unsigned char)
+FILL_ASYNC_ENTRIES(cuMemsetD16Async, unsigned short)
+FILL_ASYNC_ENTRIES(cuMemsetD32Async, unsigned int)

@@ -16,10 +16,13 @@
 #include "cuda_state.h"
 
 struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
+__thread bool cuda_is_in_callback;
 
 /* A forked child finds the lock as it was in the parent, perhaps taken for ever: look first. */
 CUresult cuda_enter(void)
 {
+    if (cuda_is_in_callback)
+        return CUDA_ERROR_NOT_PERMITTED;
     if (link_is_inherited(&cuda.link))
         return CUDA_ERROR_NOT_INITIALIZED;
     (void)pthread_mutex_lock(&cuda.lock);

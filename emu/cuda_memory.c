@@ -4,9 +4,7 @@
  * Device memory: cuMemAlloc and cuMemFree, what is left, and what an address is.
  */
 
-#include <string.h>
-
-#include "cuda_state.h"
+#include "stream.h"
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
@@ -40,11 +38,18 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 CUresult cuMemFree_v2(CUdeviceptr address)
 {
     struct CUctx_st *context = NULL;
+    struct place place;
     const CUresult status = cuda_enter_context(&context);
 
     if (status != CUDA_SUCCESS)
         return status;
-    return cuda_leave(address == 0 ? CUDA_SUCCESS : space_free(address));
+    if (address == 0)
+        return cuda_leave(CUDA_SUCCESS);
+    if (!space_find(address, &place) || place.base != address)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    const struct end end = { .gpu = place.gpu, .offset = place.offset };
+    race_check_free(&end, place.bytes, "cuMemFree");
+    return cuda_leave(space_free(address));
 }
 
 CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)

@@ -20,9 +20,11 @@
  *   cuda_device.c   the devices' properties        cuda_memory.c   cuMemAlloc and what it gave
  *   space.c         device addresses -> bytes      cuda_copy.c     copies and sets
  *   cuda_host.c     pinned host memory             cuda_entry.c    cuGetProcAddress
+ *   bytes.c         the bytes themselves           stream.h        streams and events
  */
 
 struct block;
+struct stream;
 
 /* What cuMemAlloc has taken from the server: an allocation, or a block of small ones. */
 struct range {
@@ -56,6 +58,8 @@ struct CUctx_st {
     bool is_primary;
     struct range *open_blocks; /* owned: blocks of small allocations that have room */
     struct range *ranges;      /* owned: all others */
+    struct stream *streams;    /* owned */
+    struct stream *legacy;     /* one of them; NULL before its first use */
 };
 
 struct cuda {
@@ -64,7 +68,7 @@ struct cuda {
     bool is_late; /* --async=late */
     struct gpu gpus[EMU_GPU_MAX];
     uint32_t gpu_count;
-    struct handles contexts;
+    struct handles contexts, streams, events;
     unsigned char *space; /* owned: addresses without bytes behind them */
     struct spans free_space;
     struct range **by_page; /* owned, sparse: the range that covers a page of the space */
@@ -72,6 +76,9 @@ struct cuda {
 };
 
 extern struct cuda cuda;
+
+/* The thread runs a function of cuLaunchHostFunc, which may not call the driver. */
+extern __thread bool cuda_is_in_callback;
 
 /* Take the lock. CUDA_SUCCESS, or the error to answer, with the lock not taken. */
 CUresult cuda_enter(void);

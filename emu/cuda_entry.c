@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * cuGetProcAddress: a name without suffix, a version and flags lead to an entry point. Callers give
+ * the version in which the form that they were built for came up; the newest form that is not newer
+ * than that is theirs. Names that are not in the table are unknown, as newer names are to an older
+ * driver.
+ */
+
+#include <string.h>
+
+#include "cuda_state.h"
+
+struct entry {
+    const char *name;
+    int since;
+    void (*plain)(void);
+    void (*per_thread)(void); /* NULL: the same */
+};
+
+#define FUNCTION(symbol)            ((void (*)(void))(symbol))
+#define PLAIN(name, since)          { #name, since, FUNCTION(name), NULL },
+#define FORM(name, since, symbol)   { #name, since, FUNCTION(symbol), NULL },
+#define THREAD(name, since)         { #name, since, FUNCTION(name), FUNCTION(name##_ptsz) },
+#define COPY(name, since, symbol)   { #name, since, FUNCTION(symbol), FUNCTION(symbol##_ptds) },
+#define COPY_V2(name, since)        COPY(name, since, name##_v2)
+#define STREAM(name, since, symbol) { #name, since, FUNCTION(symbol), FUNCTION(symbol##_ptsz) },
+
+/* clang-format off */
+static const struct entry entries[] = {
+    PLAIN(cuInit, 2000)
+    PLAIN(cuDriverGetVersion, 2020)
+    PLAIN(cuGetErrorName, 6000)
+    PLAIN(cuGetErrorString, 6000)
+    PLAIN(cuGetProcAddress, 11030)
+    FORM(cuGetProcAddress, 12000, cuGetProcAddress_v2)
+    PLAIN(cuGetExportTable, 3000)
+    PLAIN(cuDeviceGetCount, 2000)
+    PLAIN(cuDeviceGet, 2000)
+    PLAIN(cuDeviceGetName, 2000)
+    PLAIN(cuDeviceGetUuid, 9020)
+    FORM(cuDeviceGetUuid, 11040, cuDeviceGetUuid_v2)
+    FORM(cuDeviceTotalMem, 3020, cuDeviceTotalMem_v2)
+    PLAIN(cuDeviceGetAttribute, 2000)
+    PLAIN(cuDeviceComputeCapability, 2000)
+    PLAIN(cuDeviceGetPCIBusId, 4010)
+    PLAIN(cuDeviceGetByPCIBusId, 4010)
+    PLAIN(cuDeviceCanAccessPeer, 4000)
+    PLAIN(cuDevicePrimaryCtxRetain, 7000)
+    PLAIN(cuDevicePrimaryCtxRelease, 7000)
+    FORM(cuDevicePrimaryCtxRelease, 11000, cuDevicePrimaryCtxRelease_v2)
+    PLAIN(cuDevicePrimaryCtxReset, 7000)
+    FORM(cuDevicePrimaryCtxReset, 11000, cuDevicePrimaryCtxReset_v2)
+    PLAIN(cuDevicePrimaryCtxSetFlags, 7000)
+    FORM(cuDevicePrimaryCtxSetFlags, 11000, cuDevicePrimaryCtxSetFlags_v2)
+    PLAIN(cuDevicePrimaryCtxGetState, 7000)
+    FORM(cuCtxCreate, 3020, cuCtxCreate_v2)
+    FORM(cuCtxCreate, 11040, cuCtxCreate_v3)
+    FORM(cuCtxCreate, 12050, cuCtxCreate_v4)
+    PLAIN(cuCtxDestroy, 2000)
+    FORM(cuCtxDestroy, 4000, cuCtxDestroy_v2)
+    PLAIN(cuCtxPushCurrent, 2000)
+    FORM(cuCtxPushCurrent, 4000, cuCtxPushCurrent_v2)
+    PLAIN(cuCtxPopCurrent, 2000)
+    FORM(cuCtxPopCurrent, 4000, cuCtxPopCurrent_v2)
+    PLAIN(cuCtxSetCurrent, 4000)
+    PLAIN(cuCtxGetCurrent, 4000)
+    PLAIN(cuCtxGetDevice, 2000)
+    PLAIN(cuCtxGetFlags, 7000)
+    PLAIN(cuCtxGetApiVersion, 3020)
+    PLAIN(cuCtxSynchronize, 2000)
+    PLAIN(cuCtxGetStreamPriorityRange, 5050)
+    FORM(cuMemGetInfo, 3020, cuMemGetInfo_v2)
+    FORM(cuMemAlloc, 3020, cuMemAlloc_v2)
+    FORM(cuMemFree, 3020, cuMemFree_v2)
+    FORM(cuMemGetAddressRange, 3020, cuMemGetAddressRange_v2)
+    FORM(cuMemAllocHost, 3020, cuMemAllocHost_v2)
+    PLAIN(cuMemFreeHost, 2000)
+    PLAIN(cuMemHostAlloc, 2020)
+    FORM(cuMemHostGetDevicePointer, 3020, cuMemHostGetDevicePointer_v2)
+    PLAIN(cuMemHostGetFlags, 2030)
+    FORM(cuMemHostRegister, 6050, cuMemHostRegister_v2)
+    PLAIN(cuMemHostUnregister, 4000)
+    PLAIN(cuPointerGetAttribute, 4000)
+    PLAIN(cuPointerGetAttributes, 7000)
+    COPY(cuMemcpy, 4000, cuMemcpy)
+    COPY_V2(cuMemcpyHtoD, 3020)
+    COPY_V2(cuMemcpyDtoH, 3020)
+    COPY_V2(cuMemcpyDtoD, 3020)
+    COPY_V2(cuMemsetD8, 3020)
+    COPY_V2(cuMemsetD16, 3020)
+    COPY_V2(cuMemsetD32, 3020)
+    THREAD(cuMemcpyAsync, 4000)
+    STREAM(cuMemcpyHtoDAsync, 3020, cuMemcpyHtoDAsync_v2)
+    STREAM(cuMemcpyDtoHAsync, 3020, cuMemcpyDtoHAsync_v2)
+    STREAM(cuMemcpyDtoDAsync, 3020, cuMemcpyDtoDAsync_v2)
+    THREAD(cuMemsetD8Async, 3020)
+    THREAD(cuMemsetD16Async, 3020)
+    THREAD(cuMemsetD32Async, 3020)
+    PLAIN(cuStreamCreate, 2000)
+    PLAIN(cuStreamCreateWithPriority, 5050)
+    FORM(cuStreamDestroy, 4000, cuStreamDestroy_v2)
+    THREAD(cuStreamGetPriority, 5050)
+    THREAD(cuStreamGetFlags, 5050)
+    THREAD(cuStreamGetId, 12000)
+    THREAD(cuStreamGetCtx, 9020)
+    THREAD(cuStreamWaitEvent, 3020)
+    THREAD(cuStreamSynchronize, 2000)
+    THREAD(cuStreamQuery, 2000)
+    THREAD(cuLaunchHostFunc, 10000)
+    PLAIN(cuEventCreate, 2000)
+    FORM(cuEventDestroy, 4000, cuEventDestroy_v2)
+    PLAIN(cuEventQuery, 2000)
+    PLAIN(cuEventSynchronize, 2000)
+    THREAD(cuEventRecord, 2000)
+    THREAD(cuEventRecordWithFlags, 11010)
+    PLAIN(cuEventElapsedTime, 2000)
+    FORM(cuEventElapsedTime, 12080, cuEventElapsedTime_v2)
+    PLAIN(cuModuleLoad, 2000)
+    PLAIN(cuModuleLoadData, 2000)
+    PLAIN(cuModuleLoadDataEx, 2010)
+    PLAIN(cuModuleUnload, 2000)
+    PLAIN(cuModuleGetFunction, 2000)
+    PLAIN(cuModuleGetLoadingMode, 11070)
+    THREAD(cuLaunchKernel, 4000)
+};
+/* clang-format on */
+
+static CUdriverProcAddressQueryResult find_entry(const char *name, int version, bool is_per_thread,
+                                                 void **ret_function)
+{
+    const struct entry *best = NULL;
+    bool is_known = false;
+
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        if (strcmp(entries[i].name, name) != 0)
+            continue;
+        is_known = true;
+        if (entries[i].since <= version && (!best || entries[i].since > best->since))
+            best = &entries[i];
+    }
+    *ret_function = NULL;
+    if (!best)
+        return is_known ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                        : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    void (*const function)(void) =
+        is_per_thread && best->per_thread ? best->per_thread : best->plain;
+    /* A function pointer has no portable way to void *; its bytes have. */
+    memcpy(ret_function, &function, sizeof(function));
+    return CU_GET_PROC_ADDRESS_SUCCESS;
+}
+
+CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int version, uint64_t flags,
+                             CUdriverProcAddressQueryResult *status)
+{
+    if (!symbol || !pfn || version > EMU_CUDA_VERSION ||
+        flags > CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
+        return CUDA_ERROR_INVALID_VALUE;
+    const CUdriverProcAddressQueryResult found =
+        find_entry(symbol, version, flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, pfn);
+    if (status)
+        *status = found;
+    return found == CU_GET_PROC_ADDRESS_SUCCESS || status ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+/* The first form has no status to tell by. */
+CUresult cuGetProcAddress(const char *symbol, void **pfn, int version, uint64_t flags)
+{
+    return cuGetProcAddress_v2(symbol, pfn, version, flags, NULL);
+}
+
+/* NVIDIA's private tables: an emulated driver has none. */
+CUresult cuGetExportTable(const void **table, const CUuuid *id)
+{
+    if (!table || !id)
+        return CUDA_ERROR_INVALID_VALUE;
+    *table = NULL;
+    return CUDA_ERROR_NOT_FOUND;
+}
