@@ -56,27 +56,23 @@ struct emulated_child {
     int in, out;
 };
 
-static inline struct emulated_child emulated_spawn(const char *part)
+static inline struct emulated_child emulated_exec(const char *program, const char *argument)
 {
     struct emulated_child child = { .pid = -1, .in = -1, .out = -1 };
     int in[2], out[2];
-    char name[64];
 
     if (pipe(in) < 0 || pipe(out) < 0)
         return child;
-    (void)snprintf(name, sizeof(name), "%s", part);
     (void)fflush(stdout);
     child.pid = fork();
     if (child.pid == 0) {
-        char self[] = "/proc/self/exe";
-        char *arguments[] = { self, name, NULL };
         (void)dup2(in[0], 0);
         (void)dup2(out[1], 1);
         for (int i = 0; i < 2; i++) {
             (void)close(in[i]);
             (void)close(out[i]);
         }
-        (void)execv(self, arguments);
+        (void)execl(program, program, argument, (char *)NULL);
         _exit(127);
     }
     (void)close(in[0]);
@@ -84,6 +80,11 @@ static inline struct emulated_child emulated_spawn(const char *part)
     child.in = in[1];
     child.out = out[0];
     return child;
+}
+
+static inline struct emulated_child emulated_spawn(const char *part)
+{
+    return emulated_exec("/proc/self/exe", part);
 }
 
 /* Waits for the child's next byte: '\0' when it ended without one. */

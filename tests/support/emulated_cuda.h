@@ -35,11 +35,15 @@ static inline struct emulated_stats emulated_stats(void)
 {
     struct emulated_stats stats = { 0 };
     char text[4096];
-    FILE *const out = popen(EMULATOR_PATH " --stats", "r");
-    const size_t got = out ? fread(text, 1, sizeof(text) - 1, out) : 0;
-    const char *const start = (text[got] = '\0', strstr(text, "\"used_bytes\""));
+    struct emulated_child asked = emulated_exec(EMULATOR_PATH, "--stats");
+    size_t used = 0;
+    ssize_t got = 0;
 
-    CHECK(out && pclose(out) == 0 && start);
+    while ((got = read(asked.out, text + used, sizeof(text) - 1 - used)) > 0)
+        used += (size_t)got;
+    text[used] = '\0';
+    const char *const start = strstr(text, "\"used_bytes\"");
+    CHECK(emulated_end(&asked, 0) == 0 && start);
     CHECK(sscanf(start, /* NOLINT(cert-err34-c): written by the emulator */
                  "\"used_bytes\": %llu, \"peak_bytes\": %llu, \"oom_count\": %llu, "
                  "\"async_faults\": %llu, \"allocations\": %llu",
