@@ -27,9 +27,9 @@ struct api_peer {
 struct api_source {
     void *user;             /* borrowed */
     bool is_for_other_uids; /* system scope; false: anybody but this uid and root gets 403 */
-    /* Asked before status() and fit(): true when the facts are fresh enough to show. Otherwise a sample is
-     * taken first: on_fresh(context) then runs exactly once, later, in the loop, after at most 300
-     * ms whatever became of it (at once when the daemon ends, also after api_close()); the
+    /* Asked before status() and fit(): true when the facts are fresh enough to show. Otherwise a
+     * sample is taken first: on_fresh(context) then runs exactly once, later, in the loop, after at
+     * most 300 ms whatever became of it (at once when the daemon ends, also after api_close()); the
      * connection is suspended until then. NULL: always fresh. */
     bool (*refresh)(void *user, void (*on_fresh)(void *context), void *context);
     int (*status)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);

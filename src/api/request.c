@@ -49,6 +49,7 @@ struct route {
     const char *method;
     const char *path;
     bool has_argument; /* /v1/why or /v1/why/ARGUMENT */
+    bool is_of_facts; /* the answer is only as good as the driver's figures: waits for fresh ones */
     const char *usage; /* for the list of routes */
     /* NULL: the event stream, which makes its own response. */
     int (*answer)(const struct request *request, json_t **ret_json, struct error *err);
@@ -165,13 +166,13 @@ static int answer_shutdown(const struct request *request, json_t **ret_json, str
 }
 
 static const struct route routes[] = {
-    { "GET", "/v1/status", false, "", answer_status },
-    { "GET", "/v1/why", true, "[/WHAT]", answer_why },
-    { "GET", "/v1/fit", false, "?resident=N&burst=N&gpu=G", answer_fit },
-    { "GET", "/v1/events", false, "?since=N&last=N&follow=1", NULL },
-    { "POST", "/v1/stop", false, " {\"name\": \"NAME\"}", answer_stop },
-    { "POST", "/v1/trim", false, " {\"name\": \"NAME\"}", answer_trim },
-    { "POST", "/v1/shutdown", false, "", answer_shutdown },
+    { "GET", "/v1/status", false, true, "", answer_status },
+    { "GET", "/v1/why", true, false, "[/WHAT]", answer_why },
+    { "GET", "/v1/fit", false, true, "?resident=N&burst=N&gpu=G", answer_fit },
+    { "GET", "/v1/events", false, false, "?since=N&last=N&follow=1", NULL },
+    { "POST", "/v1/stop", false, false, " {\"name\": \"NAME\"}", answer_stop },
+    { "POST", "/v1/trim", false, false, " {\"name\": \"NAME\"}", answer_trim },
+    { "POST", "/v1/shutdown", false, false, "", answer_shutdown },
 };
 
 #define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))
@@ -427,8 +428,8 @@ enum MHD_Result http_request(void *user, struct MHD_Connection *connection, cons
         return respond_unknown(connection, path);
     if (strcmp(method, route->method) != 0)
         return respond_wrong_method(connection, route);
-    if ((route->answer == answer_status || route->answer == answer_fit) &&
-        request->api->source.refresh && !request->is_fresh && wait_for_facts(request))
+    if (route->is_of_facts && request->api->source.refresh && !request->is_fresh &&
+        wait_for_facts(request))
         return MHD_YES;
     return respond_route(request, route);
 }

@@ -131,25 +131,38 @@ static void print_cell(FILE *out, const char *text, size_t width, char side, boo
         fprintf(out, "%s%*s", text, is_last ? 0 : padding, "");
 }
 
+/* One line of the table; cells NULL: the heads. */
+static void print_line(const struct table *table, FILE *out, char *const *cells,
+                       const size_t *widths)
+{
+    char cut[TERMINAL_TEXT_BYTES];
+    size_t last = 0;
+
+    for (size_t i = 0; i < table->column_count; i++)
+        last = widths[i] > 0 ? i : last;
+    for (size_t i = 0; i <= last; i++) {
+        const char *cell = cells ? cells[i] : table->columns[i].head;
+        if (widths[i] == 0)
+            continue;
+        if (i == 0)
+            cell = terminal_clean(table->terminal, cell, widths[0], cut);
+        fprintf(out, "%*s", i > 0 ? GAP : 0, "");
+        print_cell(out, cell, widths[i], table->columns[i].side, i == last);
+    }
+    fputc('\n', out);
+}
+
 void table_print(const struct table *table, FILE *out, unsigned indent)
 {
     size_t widths[TABLE_COLUMN_MAX] = { 0 };
-    char cut[TERMINAL_TEXT_BYTES];
 
     if (table->row_count == 0)
         return;
     fit_widths(table, indent, widths);
-    for (size_t line = 0; line <= table->row_count; line++) {
+    fprintf(out, "%*s", (int)indent, "");
+    print_line(table, out, NULL, widths);
+    for (size_t row = 0; row < table->row_count; row++) {
         fprintf(out, "%*s", (int)indent, "");
-        for (size_t i = 0; i < table->column_count; i++) {
-            if (widths[i] == 0)
-                continue;
-            const char *const cell = line == 0 ? table->columns[i].head
-                                               : table->cells[(line - 1) * table->column_count + i];
-            fprintf(out, "%*s", i > 0 ? GAP : 0, "");
-            print_cell(out, i == 0 ? terminal_clean(table->terminal, cell, widths[0], cut) : cell,
-                       widths[i], table->columns[i].side, i + 1 == table->column_count);
-        }
-        fputc('\n', out);
+        print_line(table, out, table->cells + row * table->column_count, widths);
     }
 }

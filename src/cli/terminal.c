@@ -173,15 +173,20 @@ size_t terminal_width(const char *text)
     return columns;
 }
 
-void terminal_wrap(const struct terminal *terminal, FILE *out, unsigned indent, const char *text)
+/* One line of the text, which has no line break. */
+static void wrap_line(const struct terminal *terminal, FILE *out, unsigned indent, const char *line,
+                      size_t line_bytes)
 {
     const size_t room = terminal->columns > indent + 20 ? terminal->columns - indent : 20;
     char word[TERMINAL_TEXT_BYTES], clean[TERMINAL_TEXT_BYTES];
+    const char *const end = line + line_bytes;
     size_t columns = 0;
 
-    while (*text) {
-        const size_t length = strcspn(text, " \n");
-        (void)snprintf(word, sizeof(word), "%.*s", (int)(length < 1024 ? length : 1024), text);
+    while (line < end) {
+        size_t length = strcspn(line, " \n");
+        if (length > (size_t)(end - line))
+            length = (size_t)(end - line);
+        (void)snprintf(word, sizeof(word), "%.*s", (int)(length < 1024 ? length : 1024), line);
         (void)terminal_clean(terminal, word, 0, clean);
         const size_t width = terminal_width(clean);
         if (columns > 0 && columns + 1 + width > room) {
@@ -189,19 +194,23 @@ void terminal_wrap(const struct terminal *terminal, FILE *out, unsigned indent, 
             columns = 0;
         }
         if (columns == 0)
-            fprintf(out, "%*s", (int)indent, "");
+            fprintf(out, "%*s%s", (int)indent, "", clean);
         else
-            fputc(' ', out);
-        fputs(clean, out);
+            fprintf(out, " %s", clean);
         columns += width + (columns > 0);
-        text += length;
-        if (*text == '\n') {
-            fputc('\n', out);
-            columns = 0;
-        }
-        if (*text)
-            text++;
+        line += length + strspn(line + length, " ");
     }
-    if (columns > 0)
-        fputc('\n', out);
+    fputc('\n', out);
+}
+
+void terminal_wrap(const struct terminal *terminal, FILE *out, unsigned indent, const char *text)
+{
+    while (*text) {
+        const size_t spaces = strspn(text, " ");
+        const size_t length = strcspn(text, "\n");
+        wrap_line(terminal, out, indent + (unsigned)(spaces < 20 ? spaces : 20), text + spaces,
+                  length - spaces);
+        text += length;
+        text += *text == '\n';
+    }
 }

@@ -46,7 +46,8 @@ const char *terminal_clean(const struct terminal *terminal, const char *text, si
 /* Columns that clean text takes. */
 size_t terminal_width(const char *text);
 
-/* Print text in lines of at most the terminal's width, each indented, broken at spaces. */
+/* Print text in lines of at most the terminal's width, broken at spaces. Its own line breaks stay,
+ * and so does the indentation of its lines, beyond that which is asked for. */
 void terminal_wrap(const struct terminal *terminal, FILE *out, unsigned indent, const char *text);
 
 #endif

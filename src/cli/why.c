@@ -81,7 +81,8 @@ static int explain(const struct wish *wish)
         fprintf(stderr, "brim why: %s\n", err.message);
         return COMMAND_FAILED;
     }
-    int code = strcmp(ps_text(answer, "kind"), "unknown") == 0 ? COMMAND_FAILED : COMMAND_OK;
+    const bool is_known = strcmp(ps_text(answer, "kind"), "unknown") != 0;
+    int code = is_known || !wish->what ? COMMAND_OK : COMMAND_FAILED;
     if (wish->is_json) {
         code = print_json(answer) == COMMAND_OK ? code : COMMAND_FAILED;
     } else {
@@ -110,7 +111,7 @@ static void print_fit(const struct wish *wish, const json_t *answer)
     if (wish->burst_bytes > 0)
         printf(" and bursts of %s", size_format(wish->burst_bytes, burst));
     printf("\n");
-    if (*ps_text(answer, "text"))
+    if (strcmp(ps_text(answer, "answer"), "fits") != 0)
         print_text(ps_text(answer, "text"));
 }
 

@@ -214,6 +214,7 @@ static int control_fit(void *user, uint64_t resident_bytes, uint64_t burst_bytes
     (void)snprintf(terms.gpu, sizeof(terms.gpu), "%s", gpu ? gpu : "");
     if (terms_to_claim(&daemon->gpus, &terms, &claim, text, sizeof(text)) < 0)
         return error_set(err, -EINVAL, "%s", text);
+    (void)snprintf(claim.name, sizeof(claim.name), "such a lease"); /* the subject of the reason */
     budget_probe(daemon->budget, &claim, clock_now_ms(), &refusal);
     if (refusal.kind == REFUSAL_NONE) {
         count = count_fits(daemon, &claim);

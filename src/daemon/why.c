@@ -173,6 +173,32 @@ static int not_found(const struct daemon *daemon, const char *what, struct error
                      names[0] != '\0' ? names : "nobody, and nobody was refused");
 }
 
+static const struct holder *newest_waiter(const struct daemon *daemon)
+{
+    const struct holder *holder = NULL, *newest = NULL;
+
+    LIST_FOREACH(holder, &daemon->holders.all, entry) {
+        const bool is_waiting = !holder->is_granted || holder->is_burst_waiting;
+        if (is_waiting && (!newest || holder->since_unix_ms >= newest->since_unix_ms))
+            newest = holder;
+    }
+    return newest;
+}
+
+/* Without a name: what was said last to somebody who did not get what they asked for. */
+static json_t *newest_json(const struct daemon *daemon)
+{
+    const struct holder *const waiter = newest_waiter(daemon);
+    const struct refusal_record *const record =
+        refusals_find(&daemon->refusals, daemon->refusals.next_id - 1);
+
+    if (record && (!waiter || record->at_unix_ms > waiter->since_unix_ms))
+        return refused_json(record);
+    if (waiter)
+        return lease_json(daemon, waiter);
+    return answer_json("unknown", "nobody waits, and nobody was refused", NULL, clock_wall_ms());
+}
+
 int control_why(void *user, const struct api_peer *peer, const char *what, json_t **ret_json,
                 struct error *err)
 {
@@ -181,8 +207,11 @@ int control_why(void *user, const struct api_peer *peer, const char *what, json_
     const struct refusal_record *record = holder ? NULL : find_refusal(daemon, what);
 
     (void)peer;
-    if (!holder && !record)
+    if (*what && !holder && !record)
         return not_found(daemon, what, err);
-    *ret_json = holder ? lease_json(daemon, holder) : refused_json(record);
+    if (!*what)
+        *ret_json = newest_json(daemon);
+    else
+        *ret_json = holder ? lease_json(daemon, holder) : refused_json(record);
     return *ret_json ? 0 : error_set(err, -ENOMEM, "out of memory");
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`brim`, `brim ps` and how commands are misused, without a daemon."""
+"""`brim`, `brim ps`, `why`, `events`, `trim` and `stop`, and how they are misused."""
 import json
 import os
+import re
 import subprocess
 
 MIB = 1 << 20
@@ -123,3 +124,109 @@ def test_closed_descriptors_do_no_harm(emulator):
     done = emulator.run("sh", "-c", "brim ps --json >&- 2>&- <&-; echo $?")
     assert done.stdout.strip() == "0"
     assert json.loads(emulator.brim("ps", "--json").stdout)["gpus"]
+
+def hold(emulator, name, *claim):
+    """A holder that ends when its standard input does."""
+    process = emulator.spawn_brim("run", "--name", name, *claim, "--", "cat",
+                                  stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    emulator.events.wait(kind="granted", name=name)
+    return process
+
+
+def wait_in_queue(emulator, name, *claim):
+    process = emulator.spawn_brim("run", "--name", name, *claim, "--", "true",
+                                  stderr=subprocess.DEVNULL)
+    emulator.events.wait(kind="queued", name=name)
+    return process
+
+
+def test_ps_shows_who_holds_and_who_waits_for_what(emulator):
+    hold(emulator, "first", "--vram", "4GiB", "--burst", "2.1GiB")
+    wait_in_queue(emulator, "second", "--vram", "6GiB", "--priority", "background")
+    done = emulator.brim("ps")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("EMULATED")
+    assert re.search(r"^  first +busy +6\.10 GiB +2\.10 GiB +normal +\d+ ", done.stdout, re.M)
+    waiting = done.stdout.split("WAITS")[1]
+    assert re.search(r"^  second +6\.00 GiB +- +background ", waiting, re.M)
+    assert "free 5.11 GiB" in waiting
+    assert "next: brim why second" in done.stdout
+    assert emulator.brim("ps", "-q").stdout.split() == ["first", "second"]
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
+
+
+def test_why_tells_of_holders_waiters_and_refusals(emulator):
+    hold(emulator, "first", "--vram", "8GiB")
+    assert "first" in emulator.brim("why", "first").stdout
+    wait_in_queue(emulator, "second", "--vram", "6GiB")
+    newest = emulator.brim("why")
+    assert newest.returncode == 0 and "second" in newest.stdout and "first" in newest.stdout
+    assert emulator.brim("run", "--max-wait", "0", "--vram", "13GiB", "--", "true").returncode == 123
+    refused = emulator.brim("why", "--json")
+    assert json.loads(refused.stdout)["kind"] == "refusal"
+    by_id = emulator.brim("why", json.loads(refused.stdout)["refusal"]["id"])
+    assert "can never fit" in by_id.stdout
+    unknown = emulator.brim("why", "nobody")
+    assert unknown.returncode == 1 and "first" in unknown.stderr
+
+
+def test_why_fit_counts_and_its_status_answers_for_scripts(emulator):
+    emulator.brim("daemon", "start")
+    fits = emulator.brim("why", "--fit", "--vram", "3GiB")
+    assert fits.returncode == 0 and fits.stdout.startswith("3 such leases fit now")
+    assert json.loads(emulator.brim("why", "--fit", "--vram", "3GiB", "--json").stdout)["count"] == 3
+    assert emulator.brim("why", "--fit", "--vram", "20GiB").returncode == 3
+    hold(emulator, "first", "--vram", "8GiB")
+    waits = emulator.brim("why", "--fit", "--vram", "6GiB")
+    assert waits.returncode == 4 and "first" in waits.stdout
+    assert emulator.brim("why", "--fit", "--vram", "1GiB", "--gpu", "7").returncode == 1
+
+
+def test_as_many_fit_as_why_says(emulator):
+    emulator.brim("daemon", "start")
+    claim = ("--vram", "2GiB")
+    count = json.loads(emulator.brim("why", "--fit", *claim, "--json").stdout)["count"]
+    for number in range(count):
+        hold(emulator, f"worker-{number}", *claim)
+    assert emulator.brim("run", "--max-wait", "0", *claim, "--", "true").returncode == 124
+
+
+def test_events_are_shown_from_a_number_on(emulator):
+    process = hold(emulator, "first", "--vram", "1GiB")
+    number = emulator.events.wait(kind="granted", name="first")["n"]
+    process.stdin.close()
+    emulator.events.wait(kind="released", name="first")
+    lines = [json.loads(line) for line in
+             emulator.brim("events", "--json", "--since", str(number)).stdout.splitlines()]
+    assert all(event["n"] > number for event in lines)
+    assert any(event["kind"] == "released" for event in lines)
+    shown = emulator.brim("events").stdout
+    assert re.search(r"^ +\d+  \d\d:\d\d:\d\d\.\d{3}  granted +first ", shown, re.M)
+
+
+def test_a_follower_goes_on_after_the_daemon_was_killed(emulator):
+    process = hold(emulator, "first", "--vram", "1GiB")
+    number = emulator.events.wait(kind="granted", name="first")["n"]
+    os.kill(emulator.daemon_pid(), 9)
+    emulator.brim("daemon", "start")
+    restored = emulator.events.wait(kind="restored", name="first")
+    assert restored["n"] > number
+    process.stdin.close()
+    emulator.events.wait(kind="released", name="first", after=restored["n"])
+
+
+def test_stop_ends_a_program_under_run(emulator):
+    process = hold(emulator, "first", "--vram", "1GiB")
+    done = emulator.brim("stop", "first")
+    assert done.returncode == 0 and "first" in done.stdout
+    assert process.wait(30) == -15
+    emulator.events.wait(kind="released", name="first")
+    gone = emulator.brim("stop", "first")
+    assert gone.returncode == 1 and "first" in gone.stderr
+
+
+def test_trim_asks_the_holder(emulator):
+    hold(emulator, "first", "--vram", "1GiB")
+    done = emulator.brim("trim", "first", "--json")
+    assert done.returncode == 0 and "asked" in json.loads(done.stdout)
+    assert emulator.brim("trim", "nobody").returncode == 1
