@@ -152,6 +152,16 @@ def test_the_daemon_is_started_stopped_and_looked_at(emulated):
     assert lines[-1].startswith("no daemon runs")
 
 
+def test_many_that_start_at_once_start_one_daemon(emulator):
+    programs = [emulator.spawn_brim("run", "--vram", "100MiB", "--", "true", stderr=PIPE)
+                for _ in range(12)]
+    for program in programs:
+        _, errors = program.communicate(timeout=60)
+        assert program.returncode == 0, errors
+    started = emulator.brim("events", "--json").stdout.count('"daemon_started"')
+    assert started == 1
+
+
 def test_the_example_of_the_manual_runs(emulated, build_dir):
     done = emulated(build_dir / EXAMPLE)
     assert done.returncode == 0, done.stderr

@@ -145,6 +145,44 @@ static void test_garbage_from_the_daemon_is_told_and_survived(void)
     fake_close(&fake);
 }
 
+static uint64_t noise(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Whole messages of every type with a few bits turned over: some are believed, none does harm. */
+static void test_noise_from_the_daemon_does_no_harm(void)
+{
+    struct fake_daemon fake;
+    uint64_t state = UINT64_C(0x2545f4914f6cdd1d);
+    unsigned granted = 0;
+
+    fake_open(&fake);
+    for (unsigned round = 0; round < 600; round++) {
+        struct message message = fake_reason(MESSAGE_REFUSED, MESSAGE_CODE_NO_ROOM, "full");
+        unsigned char packet[MESSAGE_MAX_BYTES];
+        brim_lease *lease = start(&fake, BRIM_WAIT_FOREVER);
+
+        if (round % 3 == 0)
+            message = fake_granted(7, BRIM_LEASE_LOADING);
+        message.type = round % 3 == 2 ? (enum message_type)(64 + round % 9) : message.type;
+        message.seq = fake.seq;
+        const size_t bytes = message_encode(&message, packet);
+        for (unsigned flips = (unsigned)(noise(&state) % 4); flips > 0; flips--)
+            packet[noise(&state) % (flips == 1 ? MESSAGE_HEAD_BYTES + 32 : bytes)] ^=
+                (unsigned char)(1u << (noise(&state) % 8));
+        say_raw(&fake, packet, bytes);
+        (void)brim_dispatch(lease);
+        granted += brim_lease_state(lease) == BRIM_LEASE_LOADING;
+        brim_release(lease);
+    }
+    CHECK(granted > 30 && granted < 300);
+    fake_close(&fake);
+}
+
 static void test_another_version_is_told_apart(void)
 {
     struct fake_daemon fake;
@@ -296,6 +334,7 @@ static void test_no_descriptor_is_left_behind(void)
 TESTS(TEST(test_a_lease_outlives_its_daemon),
       TEST(test_what_waits_is_asked_again_of_the_next_daemon), TEST(test_a_lease_can_be_lost),
       TEST(test_garbage_from_the_daemon_is_told_and_survived),
-      TEST(test_another_version_is_told_apart), TEST(test_without_a_daemon_it_says_what_failed),
-      TEST(test_bad_claims_are_refused_here), TEST(test_a_forks_child_cannot_use_the_lease),
-      TEST(test_errno_stays_as_it_was), TEST(test_no_descriptor_is_left_behind))
+      TEST(test_noise_from_the_daemon_does_no_harm), TEST(test_another_version_is_told_apart),
+      TEST(test_without_a_daemon_it_says_what_failed), TEST(test_bad_claims_are_refused_here),
+      TEST(test_a_forks_child_cannot_use_the_lease), TEST(test_errno_stays_as_it_was),
+      TEST(test_no_descriptor_is_left_behind))
