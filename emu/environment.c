@@ -132,12 +132,31 @@ static int set_library_path(void)
     return failed ? -ENOMEM : 0;
 }
 
+/* The brim that a command calls inside is the one that emulates: its folder comes first. */
+static int set_program_path(void)
+{
+    char brim[PATHS_BYTES];
+    char *path = NULL;
+    const char *const before = getenv("PATH"); /* NOLINT(concurrency-mt-unsafe) */
+
+    if (paths_program("brim", brim, NULL) < 0)
+        return 0;
+    *strrchr(brim, '/') = '\0';
+    if (asprintf(&path, "%s:%s", brim, before ? before : "/usr/bin:/bin") < 0)
+        return -ENOMEM;
+    const int failed = setenv("PATH", path, 1);
+    free(path);
+    return failed ? -ENOMEM : 0;
+}
+
 int environment_apply(const struct server *server)
 {
     char profiles[EMU_GPU_MAX * sizeof(server->cards[0].profile)];
     size_t used = 0;
     int r = set_library_path();
 
+    if (r == 0)
+        r = set_program_path();
     for (uint32_t i = 0; i < server->card_count; i++)
         used += (size_t)snprintf(profiles + used, sizeof(profiles) - used, "%s%s", i > 0 ? "," : "",
                                  server->cards[i].profile);

@@ -42,7 +42,7 @@ static void head_gpu(const struct refusal *refusal, const char *gpu_name, struct
     if (refusal->gpu == CLAIM_GPU_ANY)
         text_add(text, "any gpu");
     else if (gpu_name)
-        text_add(text, "gpu %" PRIu32 " (%s)", refusal->gpu, gpu_name);
+        text_add(text, "%s", gpu_name);
     else
         text_add(text, "gpu %" PRIu32, refusal->gpu);
 }

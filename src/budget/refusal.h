@@ -58,7 +58,7 @@ struct refusal {
 };
 
 /* The reason for a person, one or more lines without a trailing newline: what failed, on what, and
- * what to do. gpu_name may be NULL. Returns text. */
+ * what to do. gpu_name is how people call that gpu ("gpu 0 (NVIDIA H200)"); NULL: its number. */
 const char *refusal_text(const struct refusal *refusal, const char *gpu_name, char *text,
                          size_t text_bytes);
 
