@@ -17,6 +17,12 @@ check:
 	@scripts/deps check
 	@tools/check $(SUITES)
 
+## make demo          the main job on an emulated RTX 4070 Ti; GPU_PROFILE=rtx4090, GPU=real,
+##                    TEXT='path …' (docs/demo.md)
+demo:
+	@BUILD=$(BUILD) GPU_PROFILE='$(GPU_PROFILE)' GPU='$(GPU)' TEXT='$(TEXT)' WORKER='$(WORKER)' \
+	    demo/start
+
 ## make lint          clang-format, clang-tidy, cppcheck, codespell, shellcheck and the gates
 lint:
 	@scripts/deps lint
@@ -57,4 +63,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang
 
-.PHONY: all help check lint asan tsan bench install clean
+.PHONY: all help check demo lint asan tsan bench install clean

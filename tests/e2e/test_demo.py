@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: its text and its checker."""
+"""The demo: its text, its checker, its narrator, and a short form of all of it."""
 import hashlib
+import json
+import os
 import random
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,3 +136,72 @@ def test_an_attempt_that_was_cut_off_counts_for_nothing(book):
     result = book.check(range(6))
     assert counts(result) == (6, 0, 0)
     assert result["cut_off"] == 1
+
+
+# -- the narrator
+
+@pytest.fixture
+def narrator(build_dir):
+    program = build_dir / "examples/narrator/narrator"
+    if not program.exists():
+        pytest.skip("built without espeak-ng")
+    return program
+
+
+def narrate(emulated, narrator, directory, lines, *, stride=1, offset=0):
+    """{segment: hash of its samples}"""
+    directory.mkdir()
+    (directory / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = emulated(narrator, "--naive", "--list", directory / "lines.txt", "--out", directory,
+                    "--stride", stride, "--offset", offset, "--log", directory / "log")
+    assert done.returncode == 0, done.stderr
+    entries = [line.split("\t") for line in (directory / "log").read_text().splitlines()]
+    return {int(entry[1]): entry[4] for entry in entries if entry[0] == "done"}
+
+
+LINES = ["You can apply it to your programs, too.", "Preamble", "0. Definitions.",
+         "Each licensee is addressed as you.", "You can apply it to your programs, too."]
+
+
+def test_a_sentence_sounds_the_same_whatever_was_said_before(emulated, narrator, short_dir):
+    every = narrate(emulated, narrator, short_dir / "a", LINES)
+    some = narrate(emulated, narrator, short_dir / "b", LINES, stride=2, offset=0)
+    assert sorted(every) == [0, 1, 2, 3, 4] and sorted(some) == [0, 2, 4]
+    assert every[0] == every[4] != every[1]
+    assert some.items() <= every.items()
+
+
+def test_a_narrator_that_does_not_ask_is_refused_by_the_card(emulated, narrator, short_dir):
+    lines = short_dir / "lines.txt"
+    lines.write_text("It is very long, " * 20 + "\n", encoding="utf-8")
+    command = (f"mkfifo in out; {narrator.parent}/foreign --bytes 6GB <in >out & exec 3>in; "
+               f"read holding <out; "
+               f"{narrator} --naive --list {lines} --out . --stride 1 --offset 0")
+    done = emulated("sh", "-c", command, cwd=short_dir)
+    assert done.returncode == 3, done.stderr
+    refusal = json.loads(done.stdout)
+    assert refusal["refused_at"] == 0
+    assert refusal["asked_bytes"] > refusal["free_bytes"] > 0
+
+
+# -- all of it, with forty sentences
+
+@pytest.mark.skipif(not GPL.exists(), reason="no /usr/share/common-licenses here")
+def test_the_demo_in_short(build_dir, narrator, home_env, short_dir):
+    book = short_dir / "book.txt"
+    book.write_text("\n\n".join(text.read([GPL])[:40]), encoding="utf-8")
+    directory = short_dir / "demo"
+    done = subprocess.run(
+        [sys.executable, TREE / "demo/run.py", "--build", build_dir, "--directory", directory,
+         "--text", book], env=home_env, cwd=TREE, timeout=240, encoding="utf-8",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    assert "EMULATED" in done.stdout.splitlines()[0]
+    summary = json.loads((directory / "summary.json").read_text())
+    wanted = {"segments_total": 40, "segments_done": 40, "segments_lost": 0, "segments_twice": 0,
+              "oom": 0, "workers_max": 1, "workers_min": 0}
+    assert wanted.items() <= summary.items()
+    assert summary["naive_failed_at"] > 0 and summary["refusals"] >= 1
+    assert summary["audio_sha256"] == summary["audio_sha256_undisturbed"]
+    assert summary["peak_bytes"] + 800 * 2**20 <= summary["capacity_bytes"] == 12282 * 2**20
+    assert os.stat(directory / "narration.flac").st_size > 0
