@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs from PyPI that load NVIDIA's libraries find the emulated ones, and believe them."""
+import json
+import sys
+
+import pytest
+
+MIB = 1 << 20
+
+NVML = """
+import json, sys
+import pynvml as nvml
+
+nvml.nvmlInit()
+device = nvml.nvmlDeviceGetHandleByIndex(0)
+v1 = nvml.nvmlDeviceGetMemoryInfo(device)
+v2 = nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2)
+uuid = nvml.nvmlDeviceGetUUID(device)
+assert nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByUUID(uuid)) == 0
+bus = nvml.nvmlDeviceGetPciInfo(device).busId
+assert nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByPciBusId(bus)) == 0
+try:
+    nvml.nvmlDeviceGetHandleByIndex(99)
+except nvml.NVMLError_InvalidArgument as error:
+    refusal = str(error)
+print(json.dumps({
+    "count": nvml.nvmlDeviceGetCount(),
+    "name": nvml.nvmlDeviceGetName(device),
+    "uuid": uuid,
+    "driver": nvml.nvmlSystemGetDriverVersion(),
+    "cuda": nvml.nvmlSystemGetCudaDriverVersion(),
+    "total": [v1.total, v2.total],
+    "used": [v1.used, v2.used],
+    "processes": [[p.pid, p.usedGpuMemory]
+                  for p in nvml.nvmlDeviceGetComputeRunningProcesses(device)],
+    "graphics": len(nvml.nvmlDeviceGetGraphicsRunningProcesses(device)),
+    "utilization": nvml.nvmlDeviceGetUtilizationRates(device).gpu,
+    "celsius": nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
+    "capability": list(nvml.nvmlDeviceGetCudaComputeCapability(device)),
+    "refusal": refusal,
+}))
+nvml.nvmlShutdown()
+"""
+
+CUDA = """
+import ctypes, json, os
+from cuda.bindings import driver as cuda
+
+def check(result):
+    status, *values = result
+    assert status == cuda.CUresult.CUDA_SUCCESS, status
+    return values[0] if len(values) == 1 else values
+
+MIB = 1 << 20
+check(cuda.cuInit(0))
+device = check(cuda.cuDeviceGet(0))
+name = check(cuda.cuDeviceGetName(128, device)).split(b"\\0")[0].decode()
+major = check(cuda.cuDeviceGetAttribute(
+    cuda.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device))
+context = check(cuda.cuDevicePrimaryCtxRetain(device))
+check(cuda.cuCtxSetCurrent(context))
+free, total = check(cuda.cuMemGetInfo())
+memory = check(cuda.cuMemAlloc(64 * MIB))
+data = os.urandom(5 * MIB)
+back = bytearray(len(data))
+check(cuda.cuMemcpyHtoD(memory, data, len(data)))
+check(cuda.cuMemcpyDtoH(back, memory, len(back)))
+assert bytes(back) == data
+
+stream = check(cuda.cuStreamCreate(cuda.CUstream_flags.CU_STREAM_NON_BLOCKING))
+event = check(cuda.cuEventCreate(0))
+pinned = check(cuda.cuMemAllocHost(4096))
+ctypes.memset(pinned, 7, 4096)
+check(cuda.cuMemcpyHtoDAsync(memory, pinned, 4096, stream))
+check(cuda.cuEventRecord(event, stream))
+assert cuda.cuEventQuery(event)[0] == cuda.CUresult.CUDA_ERROR_NOT_READY
+check(cuda.cuEventSynchronize(event))
+check(cuda.cuMemcpyDtoH(back, memory, 4096))
+assert back[:4096] == b"\\7" * 4096
+
+refused = cuda.cuMemAlloc(total)[0]
+launch = cuda.cuModuleLoadData(b"ptx\\0")[0]
+unknown = cuda.cuGetProcAddress(b"cuNothing", 12000, 0)
+check(cuda.cuMemFree(memory))
+print(json.dumps({"name": name, "major": major, "free": free, "total": total,
+                  "refused": int(refused), "launch": int(launch), "unknown": int(unknown[2]),
+                  "text": check(cuda.cuGetErrorString(refused)).decode()}))
+"""
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.not_sanitized
+def test_nvidia_ml_py_shows_the_card_and_its_processes(emulator):
+    pytest.importorskip("pynvml")
+    hog = emulator.spawn(emulator.build / "tests" / "hog", "--bytes", "1000MiB",
+                         stdin=-1, stdout=-1)
+    assert hog.stdout.readline() == f"holding {1000 * MIB}\n"
+    done = emulator.run(*python(NVML))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    held = (1000 + 256) * MIB  # and its context
+    assert shown["count"] == 1
+    assert shown["name"] == "NVIDIA GeForce RTX 4070 Ti"
+    assert shown["uuid"].startswith("GPU-")
+    assert shown["driver"] == "580.65.06" and shown["cuda"] == 13000
+    assert shown["total"] == [12282 * MIB] * 2
+    assert shown["used"] == [held] * 2
+    assert shown["processes"] == [[hog.pid, held]]
+    assert shown["graphics"] == 0 and shown["utilization"] == 0
+    assert shown["capability"] == [8, 9] and 0 < shown["celsius"] < 100
+    assert shown["refusal"] == "Invalid Argument"
+
+
+@pytest.mark.not_sanitized
+def test_cuda_bindings_use_the_driver(emulator):
+    pytest.importorskip("cuda.bindings")
+    done = emulator.run(*python(CUDA))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["name"] == "NVIDIA GeForce RTX 4070 Ti" and shown["major"] == 8
+    assert shown["total"] == 12282 * MIB and shown["free"] == (12282 - 256) * MIB
+    assert shown["refused"] == 2 and shown["text"] == "out of memory"
+    assert shown["launch"] == 801  # CUDA_ERROR_NOT_SUPPORTED
+    assert shown["unknown"] == 1  # CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND
+    stats = json.loads(emulator.run(emulator.build / "brim-emulator", "--stats").stdout)
+    assert stats["gpus"][0]["oom_count"] == 1
+    assert stats["gpus"][0]["used_bytes"] == 0
+    assert stats["gpus"][0]["async_faults"] == 0
