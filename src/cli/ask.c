@@ -42,23 +42,26 @@ static void print_answer(const json_t *answer, bool is_json)
     terminal_wrap(&terminal, stdout, 0, ps_text(answer, "text"));
 }
 
-static int post_name(const struct ask *ask, const char *name, bool is_json)
+static int post_name(const struct ask *ask, const char *name, json_t **ret_answer,
+                     struct error *err)
 {
     json_t *const body = json_pack("{ss}", is_id(name) ? "id" : "name", name);
+
+    if (!body)
+        return error_set(err, -EINVAL, "the name is not UTF-8");
+    const int r = api_post(ask->target, body, ret_answer, err);
+    json_decref(body);
+    return r;
+}
+
+static int ask_name(const struct ask *ask, const char *name, bool is_json)
+{
     struct error err = { 0 };
     json_t *answer = NULL;
-    int r = -EINVAL;
+    int r = ask->instead ? ask->instead(name, &answer, &err) : -ENOENT;
 
-    if (body)
-        r = api_post(ask->target, body, &answer, &err);
-    else
-        (void)error_set(&err, r, "the name is not UTF-8");
-    json_decref(body);
-    if ((r == -ENOENT || r == -ESRCH) && ask->otherwise) {
-        const int code = ask->otherwise(name);
-        if (code >= 0)
-            return code;
-    }
+    if (r == -ENOENT)
+        r = post_name(ask, name, &answer, &err);
     if (r < 0) {
         fprintf(stderr, "brim %s: %s\n", ask->command, err.message);
         return COMMAND_FAILED;
@@ -96,5 +99,5 @@ int ask_holder(const struct ask *ask, int argc, char **argv)
     }
     if (!name || !*name)
         return options_complain(&options, "whom? `brim ps -q` lists the names");
-    return post_name(ask, name, is_json);
+    return ask_name(ask, name, is_json);
 }

@@ -2,6 +2,10 @@
 #ifndef CLI_ASK_H
 #define CLI_ASK_H
 
+#include <jansson.h>
+
+#include "base/error.h"
+
 /*
  * Commands of the form `brim VERB NAME [--json]` that ask a holder to do something: they POST the
  * name to the daemon and print its answer.
@@ -11,9 +15,9 @@ struct ask {
     const char *command; /* "trim" */
     const char *target;  /* "/v1/trim" */
     const char *help;
-    /* Tried where the daemon knows nobody of that name, or does not run: the exit status, or -1
-     * where this does not know the name either. May be NULL. */
-    int (*otherwise)(const char *name);
+    /* Asked first, may be NULL: 0 and the answer to print, -ENOENT for "ask the daemon", or a
+     * failure. */
+    int (*instead)(const char *name, json_t **ret_answer, struct error *err);
 };
 
 /* The whole command; returns its exit status. */
