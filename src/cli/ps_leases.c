@@ -227,7 +227,7 @@ void ps_view_print_next(const struct ps_view *view)
     if (waiter) {
         (void)snprintf(command, sizeof(command), "brim why %.60s",
                        terminal_clean(view->terminal, ps_text(waiter, "name"), 0, clean));
-        print_line(view, &left, command, "what it waits for, and what would help");
+        print_line(view, &left, command, "what it waits for, and what to do");
     }
     if (free_bytes >= MIB) {
         format_typed(free_bytes, size);

@@ -104,7 +104,7 @@ static void test_a_busy_gpu_at_80_columns(void)
         "    narrate-2 asks for 5.5 GiB, 1 GiB is free: narrate-1 holds 5.1 GiB and\n"
         "    whisper 1.9 GiB\n"
         "\n"
-        "next: brim why narrate-2                   what it waits for, and what would help\n");
+        "next: brim why narrate-2                   what it waits for, and what to do\n");
     free(text);
 }
 
@@ -133,7 +133,7 @@ static void test_a_busy_gpu_at_120_columns_without_utf8(void)
         "  narrate-2  5.50 GiB  2.10 GiB  background  4714  12.0 s\n"
         "    narrate-2 asks for 5.5 GiB, 1 GiB is free: narrate-1 holds 5.1 GiB and whisper 1.9 GiB\n"
         "\n"
-        "next: brim why narrate-2                   what it waits for, and what would help\n");
+        "next: brim why narrate-2                   what it waits for, and what to do\n");
     free(text);
 }
 
