@@ -18,9 +18,10 @@
 #include "daemon/daemon.h"
 #include "daemon/session.h"
 
-#define ACCEPTS_AT_ONCE   64
-#define ACCEPT_PAUSE_MS   100
-#define FDS_FOR_OURSELVES 64 /* sockets, locks, the journal, the helper, the API's connections */
+#define ACCEPTS_AT_ONCE 64
+#define ACCEPT_PAUSE_MS 100
+#define FDS_FOR_OURSELVES                                                                          \
+    ((rlim_t)64) /* sockets, locks, the journal, the helper, the API's connections */
 
 static struct user_count *count_of(struct sessions *sessions, uid_t uid)
 {

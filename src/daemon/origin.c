@@ -13,7 +13,7 @@
 #include "base/process.h"
 
 #define STATUS_LIMIT_BYTES      8192
-#define ENVIRONMENT_LIMIT_BYTES (1024 * 1024)
+#define ENVIRONMENT_LIMIT_BYTES ((size_t)1 << 20)
 #define DEPTH_MAX               64 /* of a process tree; the kernel's parents cannot form a ring */
 
 int origin_uid(pid_t pid, uid_t *ret_uid)

@@ -169,10 +169,11 @@ static int read_one(struct session *session)
         session_end(session);
         return -EPIPE;
     }
+    message.seq = 0;
     r = (size_t)length > sizeof(packet) ? error_set(&err, -EPROTO, "a packet of %zd bytes", length)
                                         : message_decode(packet, (size_t)length, &message, &err);
     if (r == -EPROTONOSUPPORT)
-        answer_version(session, message.seq);
+        answer_version(session, message.seq); /* its head is still read */
     if (r < 0) {
         complain(session, err.message);
         session_end(session);

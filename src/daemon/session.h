@@ -42,6 +42,7 @@ struct outgoing {
     size_t packet_bytes;
     unsigned char packet[];
 };
+STAILQ_HEAD(outgoing_list, outgoing);
 
 /* A request that waits for fresh facts. */
 struct held_request {
@@ -65,10 +66,13 @@ struct session {
     struct watch_listener peer;
     struct holder *holder; /* borrowed; NULL: none (any more) */
     unsigned held_count;   /* requests of it that wait for facts */
-    STAILQ_HEAD(, outgoing) out;
+    struct outgoing_list out;
     unsigned out_count;
     bool is_closing;
 };
+
+LIST_HEAD(session_list, session);
+TAILQ_HEAD(greeting_list, session);
 
 struct user_count {
     uid_t uid;
@@ -81,8 +85,8 @@ struct sessions {
     uv_timer_t accept_timer; /* pause after the descriptors ran out */
     int listen_fd;           /* owned */
     int spare_fd;            /* owned: given up to accept, and refuse, when there are no more */
-    LIST_HEAD(, session) all;
-    TAILQ_HEAD(, session) greeting;
+    struct session_list all;
+    struct greeting_list greeting;
     struct held_request_list held;
     unsigned count;
     unsigned limit;

@@ -11,10 +11,12 @@
 
 #define BUCKET_COUNT 1024 /* a power of two */
 
+LIST_HEAD(listener_list, watch_listener);
+
 struct watch {
     uv_poll_t poll; /* first: its close callback frees the watch */
     LIST_ENTRY(watch) bucket;
-    LIST_HEAD(, watch_listener) listeners;
+    struct listener_list listeners;
     pid_t pid;
     uint64_t start_ticks;
     int pidfd; /* owned */
@@ -53,20 +55,25 @@ static void watch_close(struct watch *watch)
     uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
 }
 
+static void watch_forsake(struct watch *watch)
+{
+    struct watch_listener *listener = NULL;
+
+    while ((listener = LIST_FIRST(&watch->listeners))) {
+        LIST_REMOVE(listener, entry);
+        listener->watch = NULL;
+    }
+    watch_close(watch);
+}
+
 void watches_free(struct watches *watches)
 {
     if (!watches)
         return;
     for (size_t i = 0; i < BUCKET_COUNT; i++) {
         struct watch *watch = NULL;
-        while ((watch = LIST_FIRST(&watches->buckets[i]))) {
-            struct watch_listener *listener = NULL;
-            while ((listener = LIST_FIRST(&watch->listeners))) {
-                LIST_REMOVE(listener, entry);
-                listener->watch = NULL;
-            }
-            watch_close(watch);
-        }
+        while ((watch = LIST_FIRST(&watches->buckets[i])))
+            watch_forsake(watch);
     }
     free(watches);
 }
