@@ -26,7 +26,7 @@ MODEL_BYTES = 5_200_000_000
 CONTEXT_BYTES = 256 << 20  # what the emulator's consumer cards take for a process
 RESIDENT, BURST = "5.5GB", "2.1GB"
 FLUSH_EVERY = 50
-FOREIGN_BYTES, FOREIGN_LEAST_BYTES = 5_000_000_000, 1_000_000_000
+FOREIGN_BYTES = 5_000_000_000
 LEAST_SEGMENTS = 600
 DEFAULT_PROFILE = "rtx4070ti"
 SUMMARY_KEYS = ("segments_total segments_done segments_lost segments_twice oom naive_failed_at "
@@ -98,15 +98,14 @@ def prepare(options):
     directory.mkdir(parents=True)
     plan = Plan(build=str(options.build), directory=str(directory), total=len(segments),
                 segments=str(directory / "segments.txt"), resident=RESIDENT, burst=BURST,
-                flush_every=FLUSH_EVERY, foreign_bytes=FOREIGN_BYTES)
+                flush_every=FLUSH_EVERY, foreign_bytes=FOREIGN_BYTES,
+                model_bytes=MODEL_BYTES, context_bytes=CONTEXT_BYTES)
     Path(plan.segments).write_text("\n".join(segments) + "\n", encoding="utf-8")
     if not Path(plan.narrator).exists():
         raise DemoError(f"{plan.narrator} is not built: install libespeak-ng-dev and run "
                         "`meson setup --wipe build && make`")
     plan.card, plan.capacity_bytes = card(options, plan.brim)
     plan.naive_workers = max(2, plan.capacity_bytes // (MODEL_BYTES + CONTEXT_BYTES))
-    is_small = plan.capacity_bytes < 3 * (MODEL_BYTES + CONTEXT_BYTES)
-    plan.foreign_least_bytes = FOREIGN_BYTES if is_small else FOREIGN_LEAST_BYTES
     return plan
 
 
@@ -230,9 +229,10 @@ def has_real_gpu():
 def direct(options):
     started = time.monotonic()
     plan = prepare(options)
-    what = "This machine's" if options.is_real else "EMULATED"
-    screen.say(f"{what} {plan.card}, {screen.mib(plan.capacity_bytes)}. Reading {plan.total} "
-               f"segments aloud, one a sentence; a worker holds 5.2 GB and takes up to 2.1 GB more.")
+    what = "" if options.is_real else "EMULATED "
+    screen.say(f"{what}{plan.card}, {screen.mib(plan.capacity_bytes)}: {plan.total} segments to read "
+               "aloud, one a sentence.")
+    screen.say("A worker holds 5.2 GB of its memory, and takes up to 2.1 GB more for a segment.")
     naive, disturbed, alone = play(options, plan)
     checked = join(plan, disturbed, alone)
     summary = summarize(plan, naive, disturbed, checked, time.monotonic() - started)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import namedtuple
 
 import screen
 import stage
@@ -39,43 +40,50 @@ class Events:
                 self._queue.put(json.loads(line))
         self._queue.put(None)
 
-    def drain(self):
-        """What has come since the last look joins the events that were seen."""
+    def _drain(self):
         while not self._queue.empty():
             event = self._queue.get()
             if event:
                 self.seen.append(event)
 
     def wait_for(self, is_wanted, process, patience_s=stage.PATIENCE_S):
-        """The first event after those seen so far that is wanted; None if the process ends."""
+        """The first event of all that is wanted; None if the process ends before it comes."""
         deadline = time.monotonic() + patience_s
+        place = 0
         while time.monotonic() < deadline:
+            self._drain()
+            for event in self.seen[place:]:
+                if is_wanted(event):
+                    return event
+            place = len(self.seen)
+            if process.poll() is not None:
+                return None
             try:
                 event = self._queue.get(timeout=0.2)
             except queue.Empty:
-                if process.poll() is not None:
-                    return None
                 continue
             if event is None:
                 raise DemoError("brim events ended")
             self.seen.append(event)
-            if is_wanted(event):
-                return event
         raise DemoError(f"the event that was waited for did not come within {patience_s:.0f} s")
 
     def close(self):
         self._process.kill()
         self._process.wait()
-        self.drain()
+        self._drain()
+
+
+Strike = namedtuple("Strike", "foreign pid segment at_ms")
 
 
 class Foreign:
     """The program that knows nothing of Brim."""
 
-    def __init__(self, plan, reserve):
+    def __init__(self, plan):
         self._process = subprocess.Popen(
             [plan.foreign, "--bytes", f"{plan.foreign_bytes / 1e9}GB",
-             "--least", f"{plan.foreign_least_bytes / 1e9}GB", "--leave", f"{reserve >> 20}MiB"],
+             "--least", f"{plan.foreign_least_bytes / 1e9}GB",
+             "--leave", f"{plan.reserve_bytes >> 20}MiB"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
         line = self._process.stdout.readline()
         self.held_bytes = int(line.split()[1]) if line.startswith("holding") else 0
@@ -90,8 +98,9 @@ class Foreign:
         self._process.wait()
 
 
-def is_ours(plan, event, *kinds):
-    return event["kind"] in kinds and event.get("name", "").startswith(plan.batch)
+def is_ours(plan, event, *kinds, since_ms=0):
+    return (event["kind"] in kinds and (event["name"] or "").startswith(plan.batch)
+            and event["at_unix_ms"] >= since_ms)
 
 
 def living_workers(log):
@@ -128,10 +137,10 @@ def kill_and_wait(pid):
         os.close(end)
 
 
-def strike(plan, log, reserve):
+def strike(plan, log):
     """One try: the foreign program takes memory, and one worker is killed in mid-segment while it
-    holds it. (foreign, pid, segment), or None where no worker stands inside a segment or the card
-    has no such room at this moment.
+    holds it. A Strike, or None where no worker stands inside a segment or the card has no such room
+    at this moment.
 
     A segment is short, so the workers are stopped while all this happens: the log of a stopped
     worker tells whether it is inside a segment, and what it holds does not change.
@@ -143,46 +152,61 @@ def strike(plan, log, reserve):
         victim = next(((pid, segment) for pid, segment in inside if segment is not None), None)
         if victim is None:
             return None
-        foreign = Foreign(plan, reserve)
+        foreign = Foreign(plan)
+        at_ms = int(time.time() * 1000)
         if foreign.held_bytes == 0 or not kill_and_wait(victim[0]):
             foreign.kill()
             return None
-        return foreign, *victim
+        return Strike(foreign, *victim, at_ms)
     finally:
         thaw(pids)
 
 
-def strike_until_it_hits(plan, batch, log, reserve):
+def strike_until_it_hits(plan, batch, log):
     for _ in range(STRIKES):
         seen = len(log.entries)
         if not log.wait_for(lambda log: len(log.entries) > seen, batch):
             break
-        hit = strike(plan, log, reserve)
+        hit = strike(plan, log)
         if hit:
             return hit
     raise DemoError("there was no moment to disturb the batch at")
 
 
-def disturb(plan, batch, log, events, reserve):
+def why(plan, name):
+    """The whole reason why the claim waits; None where it does not wait any more."""
+    asked = subprocess.run([plan.brim, "why", name, "--json"], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+    if asked.returncode != 0:
+        return None
+    answer = stage.read_json(asked.stdout, "brim why --json")
+    return answer["text"] if answer["kind"] == "waiting" else None
+
+
+def disturb(plan, batch, log, events):
     """A foreign program, a killed worker, a refusal, and the foreign program's end."""
-    events.drain()
-    foreign, pid, segment = strike_until_it_hits(plan, batch, log, reserve)
+    hit = strike_until_it_hits(plan, batch, log)
+
+    def wait_for(what, *kinds):
+        event = events.wait_for(
+            lambda event: is_ours(plan, event, *kinds, since_ms=hit.at_ms), batch)
+        if event is None:
+            raise DemoError(f"the batch ended and no successor was ever {what}")
+        return event
+
     try:
-        screen.say(f"   A foreign program takes {foreign.held_bytes / 1e9:.1f} GB. While it holds "
-                   f"them, worker {pid} is killed (SIGKILL) in segment {segment + 1}.", "yellow")
-        event = events.wait_for(lambda event: is_ours(plan, event, "refused", "queued"), batch)
-        if event is None:
-            raise DemoError("the batch ended and no successor was refused")
+        screen.say(f"   A foreign program takes {hit.foreign.held_bytes / 1e9:.1f} GB. While it "
+                   f"holds them, worker {hit.pid} is killed (SIGKILL) in segment "
+                   f"{hit.segment + 1}.", "yellow")
+        refusal = wait_for("refused", "refused", "queued")
         screen.say("   Its successor is refused, and waits:")
-        screen.say(screen.indent(event["text"]), "yellow")
-        foreign.dismiss()
-        event = events.wait_for(lambda event: is_ours(plan, event, "granted"), batch)
-        if event is None:
-            raise DemoError("the batch ended and no successor was granted")
-        screen.say(f"   The foreign program has ended: {event['name']} is granted its memory and "
+        screen.say(screen.indent(why(plan, refusal["name"]) or refusal["text"]), "yellow")
+        hit.foreign.dismiss()
+        granted = wait_for("granted", "granted")
+        screen.say(f"   The foreign program has ended: {granted['name']} is granted its memory and "
                    "starts.", "green")
     finally:
-        foreign.kill()
+        hit.foreign.kill()
 
 
 def fewest_and_most(plan, events):
@@ -220,11 +244,22 @@ def fit_count(plan):
     return stage.read_json(asked.stdout, "brim why --fit --json")["count"]
 
 
-def reserve_bytes(plan):
-    """What Brim never grants on this card."""
+def ask_for_sizes(plan):
+    """What Brim never grants on this card, how many workers it says fit, and what that leaves to a
+    foreign program that is to break nothing but the plan."""
     asked = subprocess.run([plan.brim, "ps", "--json"], stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, encoding="utf-8")
-    return stage.read_json(asked.stdout, "brim ps --json")["gpus"][0]["reserve_bytes"]
+    gpu = stage.read_json(asked.stdout, "brim ps --json")["gpus"][0]
+    plan.reserve_bytes = gpu["reserve_bytes"]
+    plan.expected_workers = fit_count(plan)
+    if plan.expected_workers == 0:
+        raise DemoError(f"no worker of {plan.resident} and {plan.burst} fits on this card: "
+                        f"brim why --fit --vram {plan.resident} --burst {plan.burst}")
+    left = (gpu["capacity_bytes"] - plan.reserve_bytes - plan.context_bytes
+            - plan.expected_workers * (plan.model_bytes + plan.context_bytes))
+    # Where bursts are in use there is less; several workers rarely are without.
+    share = 0.8 if plan.expected_workers == 1 else 0.35
+    plan.foreign_least_bytes = int(min(plan.foreign_bytes, left * share))
 
 
 def batch_command(plan):
@@ -240,11 +275,10 @@ def main(plan):
     log = WorkersLog(plan.path(plan.log))
     start_daemon(plan)
     events = Events(plan)
-    expected = fit_count(plan)
-    reserve = reserve_bytes(plan)
+    ask_for_sizes(plan)
     if plan.is_shown:
-        screen.say(f"   brim why --fit --vram {plan.resident} --burst {plan.burst}: {expected} "
-                   f"worker{'s' if expected != 1 else ''} at once, right now.")
+        screen.say(f"   brim why --fit --vram {plan.resident} --burst {plan.burst}: "
+                   f"{plan.expected_workers} at once, right now.")
     with plan.path(plan.name + "-batch.txt").open("w", encoding="utf-8") as lines:
         batch = subprocess.Popen(batch_command(plan), stdin=subprocess.DEVNULL, stdout=lines,
                                  stderr=subprocess.STDOUT)
@@ -254,7 +288,7 @@ def main(plan):
         if plan.is_disturbed and log.wait_for(lambda log: len(log.done) >= plan.total // 3, batch,
                                               on_look=look):
             counter.clear()
-            disturb(plan, batch, log, events, reserve)
+            disturb(plan, batch, log, events)
         log.wait_for(lambda log: False, batch, on_look=look)
         counter.clear()
     finally:
@@ -267,7 +301,8 @@ def main(plan):
                         + tail(plan.path(plan.name + "-batch.txt")))
     plan.path(plan.name + "-events.json").write_text(json.dumps(events.seen, indent=1))
     fewest, most = fewest_and_most(plan, events.seen)
-    return {"expected_workers": expected, "reserve_bytes": reserve, "workers_min": fewest, "workers_max": most,
+    return {"expected_workers": plan.expected_workers, "reserve_bytes": plan.reserve_bytes,
+            "workers_min": fewest, "workers_max": most,
             "refusals": sum(is_ours(plan, event, "refused", "queued") for event in events.seen)}
 
 

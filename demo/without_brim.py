@@ -35,7 +35,7 @@ def main(plan):
     plan.path("naive").mkdir()
     log = WorkersLog(plan.path("naive.log"))
     count = plan.naive_workers
-    screen.say(f"   {count} workers, hard-coded, because the model fits {count} times into "
+    screen.say(f"   {count} workers, hard-coded: {count} times 5.2 GB for "
                f"{screen.mib(plan.capacity_bytes)}.")
     workers = [start_worker(plan, number, count) for number in range(count)]
     try:
