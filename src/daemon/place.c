@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +15,15 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #define LOCK_NAME       "brimd.lock"
 #define LOCK_TEXT_BYTES 64
 #define LISTEN_BACKLOG  4096
+
+#define LOCK_PATIENCE_MS 1000
+#define LOCK_AGAIN_MS    10
 
 /* Systemd makes /run/brim with the group brim and mode 0750: others may enter, not write. */
 static int make_system_dir(const char *path, struct error *err)
@@ -59,6 +64,20 @@ static void read_holder(int fd, char text[LOCK_TEXT_BYTES])
         (void)snprintf(text, LOCK_TEXT_BYTES, "pid unknown");
 }
 
+/* A daemon that was killed while it started its helper leaves a copy of the lock behind, until that
+ * child has become the helper. */
+static int lock_soon(int fd)
+{
+    const uint64_t deadline_ms = clock_after_ms(clock_now_ms(), LOCK_PATIENCE_MS);
+
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK || clock_now_ms() >= deadline_ms)
+            return -errno;
+        (void)poll(NULL, 0, LOCK_AGAIN_MS);
+    }
+    return 0;
+}
+
 static int take_lock(const char *dir, int *ret_fd, struct error *err)
 {
     OWNED(fd_close) int fd = -1;
@@ -72,9 +91,10 @@ static int take_lock(const char *dir, int *ret_fd, struct error *err)
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
+    r = lock_soon(fd);
+    if (r < 0) {
+        if (r != -EWOULDBLOCK)
+            return error_set(err, r, "cannot lock %s: %s", path, strerror(-r));
         read_holder(fd, text);
         return error_set(err, -EEXIST,
                          "another brimd (%s) already works in %s; `brim daemon stop` ends it", text,
