@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/facts.h"
 #include "cli/options.h"
+#include "cli/ps_batches.h"
 #include "cli/ps_view.h"
 
 /*
@@ -67,10 +68,15 @@ static int print_view(const json_t *status, const struct wish *wish, bool has_da
 {
     struct terminal terminal;
     const char *const profiles = getenv("BRIM_EMULATED");
+    json_t *const batches = ps_batches_read();
+    int r = 0;
+
+    terminal_detect(&terminal);
     const struct ps_view view = {
         .terminal = &terminal,
         .out = stdout,
         .status = status,
+        .batches = batches,
         .now_unix_ms = clock_wall_ms(),
         .has_daemon = has_daemon,
         .is_emulated = (profiles && *profiles) || json_is_true(json_object_get(status, "emulated")),
@@ -80,12 +86,12 @@ static int print_view(const json_t *status, const struct wish *wish, bool has_da
         .next_count = wish->next_count,
     };
 
-    terminal_detect(&terminal);
-    if (wish->is_quiet) {
+    if (wish->is_quiet)
         ps_view_print_names(&view);
-        return COMMAND_OK;
-    }
-    return ps_view_print(&view) < 0 ? COMMAND_FAILED : COMMAND_OK;
+    else
+        r = ps_view_print(&view);
+    json_decref(batches);
+    return r < 0 ? COMMAND_FAILED : COMMAND_OK;
 }
 
 static int show(const struct wish *wish)

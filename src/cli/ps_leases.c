@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/size.h"
 #include "cli/ps_view.h"
@@ -80,7 +81,7 @@ int ps_view_print_leases(const struct ps_view *view, const json_t *gpu)
         { "NAME", 'l', NAME_LEAST }, { "STATE", 'l', 0 }, { "HOLDS", 'r', 0 }, { "BURST", 'r', 0 },
         { "PRIORITY", 'l', 2 },      { "PID", 'r', 3 },   { "SINCE", 'r', 1 }, { "GPU", 'r', 0 },
     };
-    __attribute__((cleanup(table_freep))) struct table *table = NULL;
+    OWNED(table_freep) struct table *table = NULL;
     size_t i = 0, shown = 0;
     json_t *lease = NULL;
     struct row row;
@@ -132,7 +133,7 @@ int ps_view_print_waiting(const struct ps_view *view)
         { "PRIORITY", 'l', 2 },       { "PID", 'r', 3 },  { "SINCE", 'r', 1 },
     };
     const json_t *const leases = json_object_get(view->status, "leases");
-    __attribute__((cleanup(table_freep))) struct table *table = NULL;
+    OWNED(table_freep) struct table *table = NULL;
     size_t i = 0, count = 0;
     json_t *lease = NULL;
 
@@ -155,6 +156,36 @@ int ps_view_print_waiting(const struct ps_view *view)
         if (ps_is_waiting(lease) && *ps_text(lease, "waiting_for"))
             terminal_wrap(view->terminal, view->out, 2 * INDENT, ps_text(lease, "waiting_for"));
     }
+    return 0;
+}
+
+int ps_view_print_batches(const struct ps_view *view)
+{
+    static const struct table_column columns[] = {
+        { "BATCH", 'l', NAME_LEAST }, { "DONE", 'r', 0 }, { "OF", 'r', 0 },
+        { "SET ASIDE", 'r', 2 },      { "PID", 'r', 1 },
+    };
+    OWNED(table_freep) struct table *table = NULL;
+    size_t i = 0;
+    json_t *batch = NULL;
+    char done[24], total[24], failed[24], pid[24];
+
+    if (json_array_size(view->batches) == 0)
+        return 0;
+    if (table_new(view->terminal, columns, 5, &table) < 0)
+        return -ENOMEM;
+    json_array_foreach(view->batches, i, batch)
+    {
+        (void)snprintf(done, sizeof(done), "%" PRIu64, ps_number(batch, "segments_done"));
+        (void)snprintf(total, sizeof(total), "%" PRIu64, ps_number(batch, "segments_total"));
+        (void)snprintf(failed, sizeof(failed), "%" PRIu64, ps_number(batch, "segments_failed"));
+        (void)snprintf(pid, sizeof(pid), "%" PRIu64, ps_number(batch, "pid"));
+        const char *const cells[] = { ps_text(batch, "name"), done, total, failed, pid };
+        if (table_add(table, cells) < 0)
+            return -ENOMEM;
+    }
+    fputc('\n', view->out);
+    table_print(table, view->out, INDENT);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/size.h"
 #include "cli/bar.h"
@@ -62,13 +63,14 @@ static void print_bar(const struct ps_view *view, const json_t *gpu)
                    foreign = ps_number(gpu, "foreign_bytes"),
                    reserve = ps_number(gpu, "reserve_bytes"),
                    capacity = ps_number(gpu, "capacity_bytes");
+    const bool has_bytes = !json_is_false(json_object_get(gpu, "has_process_bytes"));
     const uint64_t rest = minus(minus(minus(minus(capacity, held), draining), foreign), reserve);
     const uint64_t free_bytes = ps_number(gpu, "free_bytes");
     const uint64_t usable = free_bytes < rest ? free_bytes : rest;
     const struct bar_part parts[] = {
         { "held", "█", "#", TERMINAL_BLUE, held },
         { "draining", "▒", "~", TERMINAL_MAGENTA, draining },
-        { "foreign", "▚", "x", TERMINAL_YELLOW, foreign },
+        { has_bytes ? "foreign" : "foreign (estimated)", "▚", "x", TERMINAL_YELLOW, foreign },
         { "reserve", "░", "=", TERMINAL_DIM, reserve },
         { "kept for bursts", "▓", "+", TERMINAL_BLUE, rest - usable },
         { "free", "·", ".", TERMINAL_GREEN, usable },
@@ -107,6 +109,8 @@ static void print_warnings(const struct ps_view *view, const json_t *gpu)
                        duration_format(ps_number(gpu, "facts_age_ms"), age));
         print_warning(view, text);
     }
+    if (json_is_true(json_object_get(gpu, "lost")))
+        print_warning(view, "the driver does not show this gpu any more");
     if (json_is_false(json_object_get(gpu, "managed_by_us"))) {
         (void)snprintf(text, sizeof(text), "%s%s",
                        "not managed here: another arbiter has this gpu ",
@@ -123,7 +127,7 @@ static int print_foreign(const struct ps_view *view, const json_t *gpu)
                                                    { "HOLDS", 'r', 0 } };
     const json_t *const programs = json_object_get(gpu, "foreign");
     const bool has_bytes = !json_is_false(json_object_get(gpu, "has_process_bytes"));
-    __attribute__((cleanup(table_freep))) struct table *table = NULL;
+    OWNED(table_freep) struct table *table = NULL;
     uint64_t left_bytes = 0;
     size_t i = 0;
     json_t *program = NULL;
@@ -210,7 +214,7 @@ int ps_view_print(const struct ps_view *view)
         if (ps_view_print_gpu(view, gpu) < 0)
             return -ENOMEM;
     }
-    if (view->has_leases && ps_view_print_waiting(view) < 0)
+    if (view->has_leases && (ps_view_print_waiting(view) < 0 || ps_view_print_batches(view) < 0))
         return -ENOMEM;
     ps_view_print_next(view);
     return 0;

@@ -19,6 +19,7 @@ struct ps_view {
     const struct terminal *terminal; /* borrowed */
     FILE *out;                       /* borrowed */
     const json_t *status;            /* borrowed */
+    const json_t *batches;           /* borrowed: ps_batches_read(), or NULL */
     uint64_t now_unix_ms;
     bool has_daemon; /* false: the driver's own figures, all programs foreign */
     bool is_emulated;
@@ -37,6 +38,7 @@ void ps_view_print_names(const struct ps_view *view);
 int ps_view_print_gpu(const struct ps_view *view, const json_t *gpu);
 int ps_view_print_leases(const struct ps_view *view, const json_t *gpu);
 int ps_view_print_waiting(const struct ps_view *view);
+int ps_view_print_batches(const struct ps_view *view);
 void ps_view_print_next(const struct ps_view *view);
 
 /* A member of an object, forgiving. */

@@ -230,3 +230,23 @@ def test_trim_asks_the_holder(emulator):
     done = emulator.brim("trim", "first", "--json")
     assert done.returncode == 0 and "asked" in json.loads(done.stdout)
     assert emulator.brim("trim", "nobody").returncode == 1
+
+
+def test_ps_shows_a_batch_that_runs_and_stop_ends_it(emulator, short_dir):
+    gate = short_dir / "gate"
+    os.mkfifo(gate)
+    (short_dir / "lines").write_text("one\ntwo\n", encoding="utf-8")
+    batch = emulator.spawn_brim(
+        "batch", "run", "--name", "narrate", "--lines", "lines", "--out", "out/${SEGMENT}",
+        "--vram", "1GiB", "--workers", "1", "--each", "--",
+        "sh", "-c", f'read word < {gate}; echo "$word" > "$0"', "${OUT}",
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    emulator.events.wait(kind="granted")
+    shown = emulator.brim("ps").stdout
+    assert re.search(rf"^  narrate +0 +2 +0 +{batch.pid}$", shown, re.M), shown
+    assert "ends when the segments in work" in emulator.brim("stop", "narrate").stdout
+    with open(gate, "w", encoding="utf-8") as writer:
+        writer.write("done\n")
+    assert batch.wait(30) == 143
+    assert (short_dir / "out" / "000000").read_text(encoding="utf-8") == "done\n"
+    assert "BATCH" not in emulator.brim("ps").stdout

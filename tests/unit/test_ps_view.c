@@ -82,29 +82,28 @@ static void test_a_busy_gpu_at_80_columns(void)
 {
     char *const text = render(busy_status, 80, true);
 
-    check_text(
-        text,
-        "EMULATED  rtx4070ti\n"
-        "gpu 0  NVIDIA GeForce RTX 4070 Ti  11.99 GiB\n"
-        "  [███████████████████████████████████████████▒▒▒▚▚▚▚▚▚░░░░░▓▓▓▓▓▓▓▓▓▓▓······]\n"
-        "  █ held 7.00 GiB  ▒ draining 512 MiB  ▚ foreign 1.00 GiB  ░ reserve 800 MiB\n"
-        "  ▓ kept for bursts 1.71 GiB  · free 1.00 GiB\n"
-        "\n"
-        "  NAME       STATE     HOLDS     BURST  PRIORITY      PID     SINCE\n"
-        "  narrate-1  busy   5.10 GiB  2.10 GiB  normal       4712  3 m 20 s\n"
-        "  whisper    idle   1.90 GiB         -  interactive  4713     5.0 s\n"
-        "  ! whisper holds 410 MiB more than its claim\n"
-        "\n"
-        "  FOREIGN                 PID    HOLDS\n"
-        "  python3                4711  870 MiB\n"
-        "  x\\x1b[2J\\xe2\\x80\\xaey    99  154 MiB\n"
-        "\n"
-        "  WAITS          ASKS     BURST  PRIORITY     PID   SINCE\n"
-        "  narrate-2  5.50 GiB  2.10 GiB  background  4714  12.0 s\n"
-        "    narrate-2 asks for 5.5 GiB, 1 GiB is free: narrate-1 holds 5.1 GiB and\n"
-        "    whisper 1.9 GiB\n"
-        "\n"
-        "next: brim why narrate-2                   what it waits for, and what to do\n");
+    check_text(text,
+               "EMULATED  rtx4070ti\n"
+               "gpu 0  NVIDIA GeForce RTX 4070 Ti  11.99 GiB\n"
+               "  [███████████████████████████████████████████▒▒▒▚▚▚▚▚▚░░░░░▓▓▓▓▓▓▓▓▓▓▓······]\n"
+               "  █ held 7.00 GiB  ▒ draining 512 MiB  ▚ foreign 1.00 GiB  ░ reserve 800 MiB\n"
+               "  ▓ kept for bursts 1.71 GiB  · free 1.00 GiB\n"
+               "\n"
+               "  NAME       STATE     HOLDS     BURST  PRIORITY      PID     SINCE\n"
+               "  narrate-1  busy   5.10 GiB  2.10 GiB  normal       4712  3 m 20 s\n"
+               "  whisper    idle   1.90 GiB         -  interactive  4713     5.0 s\n"
+               "  ! whisper holds 410 MiB more than its claim\n"
+               "\n"
+               "  FOREIGN                 PID    HOLDS\n"
+               "  python3                4711  870 MiB\n"
+               "  x\\x1b[2J\\xe2\\x80\\xaey    99  154 MiB\n"
+               "\n"
+               "  WAITS          ASKS     BURST  PRIORITY     PID   SINCE\n"
+               "  narrate-2  5.50 GiB  2.10 GiB  background  4714  12.0 s\n"
+               "    narrate-2 asks for 5.5 GiB, 1 GiB is free: narrate-1 holds 5.1 GiB and\n"
+               "    whisper 1.9 GiB\n"
+               "\n"
+               "next: brim why narrate-2                   what it waits for, and what to do\n");
     free(text);
 }
 
@@ -153,6 +152,25 @@ static void test_an_empty_gpu_says_what_to_do(void)
     free(text);
 }
 
+static void test_batches_that_run_are_shown(void)
+{
+    const struct terminal terminal = { .columns = 80, .is_utf8 = true };
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *const out = open_memstream(&text, &bytes);
+    json_t *const batches =
+        json_pack("[{s:s, s:i, s:i, s:i, s:i}]", "name", "narrate", "pid", 77, "segments_done", 4,
+                  "segments_total", 604, "segments_failed", 1);
+    const struct ps_view view = { .terminal = &terminal, .out = out, .batches = batches };
+
+    CHECK(ps_view_print_batches(&view) == 0 && fclose(out) == 0);
+    check_text(text, "\n"
+                     "  BATCH    DONE   OF  SET ASIDE  PID\n"
+                     "  narrate     4  604          1   77\n");
+    json_decref(batches);
+    free(text);
+}
+
 static void test_no_line_is_wider_than_the_terminal(void)
 {
     for (unsigned columns = 60; columns <= 200; columns += 7) {
@@ -190,6 +208,7 @@ int main(void)
         TEST(test_a_busy_gpu_at_80_columns),
         TEST(test_a_busy_gpu_at_120_columns_without_utf8),
         TEST(test_an_empty_gpu_says_what_to_do),
+        TEST(test_batches_that_run_are_shown),
         TEST(test_no_line_is_wider_than_the_terminal),
         TEST(test_the_bar_gives_every_part_a_cell_and_no_more_than_there_are),
     };
