@@ -21,7 +21,8 @@
 
 #define DRAW_MS    100   /* a bar is drawn at most so often */
 #define LINE_MS    10000 /* a line elsewhere */
-#define LINE_PCT   10    /* or after so much of the whole */
+#define LINE_PCT   10    /* or after so much of the whole, */
+#define SOON_MS    1000  /* but not sooner */
 #define LINE_BYTES 1024
 #define COLUMNS    80
 
@@ -126,8 +127,9 @@ void report_progress(struct run *run, bool is_last)
             draw_bar(run, &facts, now_ms);
         return;
     }
-    if (is_last ||
-        (now_ms - progress->drawn_ms < LINE_MS && facts.done - progress->drawn_done < step))
+    const uint64_t quiet_ms = now_ms - progress->drawn_ms;
+    if (is_last || quiet_ms < SOON_MS ||
+        (quiet_ms < LINE_MS && facts.done - progress->drawn_done < step))
         return;
     if (facts.done != progress->drawn_done || facts.workers != progress->drawn_workers)
         report_line(run, "%s", progress_line(&facts, text));

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "batch/run.h"
@@ -111,11 +112,19 @@ void worker_release(struct worker *worker)
 /* The reason in one line: a person reads it in a log. */
 static const char *wait_text(const struct brim_refusal *refusal, char text[WORKER_REASON_BYTES])
 {
-    (void)snprintf(text, WORKER_REASON_BYTES, "%s", refusal && refusal->text ? refusal->text : "");
-    for (char *at = text; *at; at++) {
-        if (*at == '\n')
-            *at = ' ';
+    const char *from = refusal && refusal->text ? refusal->text : "";
+    size_t used = 0;
+
+    for (; *from && used < WORKER_REASON_BYTES - 3; from++) {
+        if (*from != '\n') {
+            text[used++] = *from;
+            continue;
+        }
+        text[used++] = ';';
+        text[used++] = ' ';
+        from += strspn(from, "\n ") - 1;
     }
+    text[used] = '\0';
     return text;
 }
 

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     { "look", "ps", "who holds what on each gpu, and what is free", cmd_ps },
     { "look", "why", "why it was refused or waits; would it fit", cmd_why },
     { "look", "events", "what happened, and what happens (-f)", cmd_events },
+    { "look", "logs", "what a batch and its workers wrote (-f); or the daemon", cmd_logs },
     { "run", "run", "a program under a lease: waits for room, then becomes it", cmd_run },
     { "run", "batch", "a batch: as many workers as fit; run, ls, show, cancel", cmd_batch },
     { "memory", "flush", "make a batch's workers give their memory back whole", cmd_flush },
