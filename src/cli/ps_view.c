@@ -56,27 +56,33 @@ static uint64_t minus(uint64_t from, uint64_t bytes)
     return from > bytes ? from - bytes : 0;
 }
 
+/* What is neither held nor reserved, less what the daemon would give away, is kept for bursts. */
+static uint64_t kept_bytes(const json_t *gpu, uint64_t taken_bytes)
+{
+    const uint64_t rest = minus(ps_number(gpu, "capacity_bytes"), taken_bytes);
+
+    return minus(rest, ps_number(gpu, "free_bytes"));
+}
+
 static void print_bar(const struct ps_view *view, const json_t *gpu)
 {
-    const uint64_t held = ps_number(gpu, "charged_bytes"),
-                   draining = ps_number(gpu, "draining_bytes"),
-                   foreign = ps_number(gpu, "foreign_bytes"),
-                   reserve = ps_number(gpu, "reserve_bytes"),
-                   capacity = ps_number(gpu, "capacity_bytes");
     const bool has_bytes = !json_is_false(json_object_get(gpu, "has_process_bytes"));
-    const uint64_t rest = minus(minus(minus(minus(capacity, held), draining), foreign), reserve);
-    const uint64_t free_bytes = ps_number(gpu, "free_bytes");
-    const uint64_t usable = free_bytes < rest ? free_bytes : rest;
-    const struct bar_part parts[] = {
-        { "held", "█", "#", TERMINAL_BLUE, held },
-        { "draining", "▒", "~", TERMINAL_MAGENTA, draining },
-        { has_bytes ? "foreign" : "foreign (estimated)", "▚", "x", TERMINAL_YELLOW, foreign },
-        { "reserve", "░", "=", TERMINAL_DIM, reserve },
-        { "kept for bursts", "▓", "+", TERMINAL_BLUE, rest - usable },
-        { "free", "·", ".", TERMINAL_GREEN, usable },
+    struct bar_part parts[] = {
+        { "held", "█", "#", TERMINAL_BLUE, ps_number(gpu, "charged_bytes") },
+        { "draining", "▒", "~", TERMINAL_MAGENTA, ps_number(gpu, "draining_bytes") },
+        { has_bytes ? "foreign" : "foreign (estimated)", "▚", "x", TERMINAL_YELLOW,
+          ps_number(gpu, "foreign_bytes") },
+        { "reserve", "░", "=", TERMINAL_DIM, ps_number(gpu, "reserve_bytes") },
+        { "kept for bursts", "▓", "+", TERMINAL_BLUE, 0 },
+        { "free", "·", ".", TERMINAL_GREEN, 0 },
     };
     const size_t count = sizeof(parts) / sizeof(parts[0]);
+    uint64_t taken = 0;
 
+    for (size_t i = 0; i < 4; i++)
+        taken += parts[i].bytes;
+    parts[4].bytes = kept_bytes(gpu, taken);
+    parts[5].bytes = minus(ps_number(gpu, "capacity_bytes"), taken + parts[4].bytes);
     fprintf(view->out, "%*s", INDENT, "");
     bar_print(view->terminal, view->out, parts, count, view->terminal->columns - 2 * INDENT - 2);
     bar_print_legend(view->terminal, view->out, parts, count, INDENT);
