@@ -96,7 +96,6 @@ static void drop_child(struct helper *helper)
         helper->child = NULL;
     }
     if (helper->is_polling && !uv_is_closing((uv_handle_t *)&helper->poll)) {
-        (void)uv_poll_stop(&helper->poll);
         uv_close((uv_handle_t *)&helper->poll, on_poll_closed);
     }
     fd_close(&helper->fd);

@@ -226,7 +226,6 @@ void sessions_close(struct daemon *daemon)
         session_end(session);
     uv_close((uv_handle_t *)&sessions->hello_timer, NULL);
     uv_close((uv_handle_t *)&sessions->accept_timer, NULL);
-    (void)uv_poll_stop(&sessions->listener);
     uv_close((uv_handle_t *)&sessions->listener, NULL);
     fd_close(&sessions->listen_fd);
 }

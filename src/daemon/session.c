@@ -62,9 +62,9 @@ void session_end(struct session *session)
     drop_outgoing(session);
     LIST_REMOVE(session, entry);
     session_uncount(&daemon->sessions, session->uid);
-    (void)uv_poll_stop(&session->poll);
-    fd_close(&session->fd);
+    /* In this order: libuv takes the descriptor out of its set first. */
     uv_close((uv_handle_t *)&session->poll, on_session_closed);
+    fd_close(&session->fd);
 }
 
 static void complain(struct session *session, const char *what)

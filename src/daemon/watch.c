@@ -50,9 +50,8 @@ static void watch_close(struct watch *watch)
         return;
     watch->is_closing = true;
     LIST_REMOVE(watch, bucket);
-    (void)uv_poll_stop(&watch->poll);
-    fd_close(&watch->pidfd);
     uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
+    fd_close(&watch->pidfd);
 }
 
 static void watch_forsake(struct watch *watch)

@@ -19,6 +19,8 @@
 #define PATH_BYTES     4096
 
 static const char schema[] =
+    /* There is one user of the file: no shared memory beside it, and fewer locks. */
+    "PRAGMA locking_mode=EXCLUSIVE;"
     "PRAGMA journal_mode=WAL;"
     /* A power cut ends the holders too; only the file must stay readable. */
     "PRAGMA synchronous=NORMAL;"
