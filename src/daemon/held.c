@@ -29,7 +29,8 @@ static bool can_go_on(const struct daemon *daemon, const struct message *message
     /* A helper that is down is not waited for: the budget says that the facts are too old. */
     if (helper_is_down(daemon->helper) && daemon->sampler.is_restored)
         return true;
-    if (!sampler_is_fresh(daemon))
+    if (sampler_facts_age_ms(daemon) >
+        (message->type == MESSAGE_BURST_BEGIN ? SAMPLER_BURST_MS : SAMPLER_ACQUIRE_MS))
         return false;
     return !(is_once && daemon->holders.draining_count > 0);
 }

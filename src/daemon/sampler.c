@@ -35,11 +35,6 @@ uint64_t sampler_facts_age_ms(const struct daemon *daemon)
     return at_ms == 0 ? UINT64_MAX : clock_now_ms() - at_ms;
 }
 
-bool sampler_is_fresh(const struct daemon *daemon)
-{
-    return sampler_facts_age_ms(daemon) <= SAMPLER_FRESH_MS;
-}
-
 /* A refresher may ask again from its callback: the list is taken first. */
 static void refreshers_run(struct daemon *daemon, uint64_t due_ms)
 {

@@ -13,7 +13,8 @@
  * When facts are asked for. Nothing is granted on facts older than 250 ms, and an idle daemon
  * does not work:
  *
- *   somebody asks for memory, and the facts are too old    at once; the request waits for them
+ *   somebody asks for memory, and the facts are older      at once; the request waits for them
+ *   than 50 ms (a lease) or 200 ms (a burst)
  *   a holder ended, or frees                               at once, then 10 ms … 250 ms apart until
  * its bytes are seen back leases or waiters exist, or did a moment ago           every 200 ms
  *   somebody looked at the status of late                  every 2 s
@@ -22,8 +23,9 @@
 
 struct daemon;
 
-#define SAMPLER_FRESH_MS      200  /* facts this old or younger are good enough to ask the budget */
-#define SAMPLER_STATUS_MS     1000 /* and these to be shown */
+#define SAMPLER_BURST_MS      200 /* facts this old or younger are good enough for a burst */
+#define SAMPLER_ACQUIRE_MS    50  /* for a lease, which takes more, and for longer */
+#define SAMPLER_STATUS_MS     100 /* and to be shown */
 #define SAMPLER_PROBLEM_BYTES 256
 
 struct refresher;
@@ -55,8 +57,6 @@ void sampler_want(struct daemon *daemon);
 void sampler_want_drain(struct daemon *daemon);
 /* Leases came or went: plan the next question anew. */
 void sampler_plan(struct daemon *daemon);
-/* Whether a request may be put to the budget now. */
-bool sampler_is_fresh(const struct daemon *daemon);
 uint64_t sampler_facts_age_ms(const struct daemon *daemon); /* UINT64_MAX: none yet */
 
 /* See struct api_source: refresh. */

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import pytest
 
+from own_daemon import Daemon
+
 TREE = Path(__file__).resolve().parents[2]
 SANITIZER_REPORT = re.compile(
     r"ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|: runtime error: ")
@@ -306,3 +308,11 @@ def bare(build_dir, home_env, short_dir):
     if (short_dir / "run" / "brim" / "api.sock").exists():
         programs.brim("daemon", "stop")
     programs.end()
+
+
+@pytest.fixture
+def daemon(emulator):
+    """A brimd on the emulated machine that the test ends, kills and starts again as it likes."""
+    daemon = Daemon(emulator)
+    assert daemon.answer == "ready\n"
+    return daemon

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""brimd ends, dies and comes back: what it finds again."""
+import struct
+
+import raw_client as raw
+from own_daemon import Daemon
+
+GIB = 1 << 30
+
+
+def test_sigterm_ends_it_cleanly_and_programs_go_on(daemon):
+    client = daemon.client()
+    client.acquire(resident=GIB)
+    daemon.stop()
+    assert not (daemon.runtime_dir / "lease.sock").exists()
+    assert not (daemon.runtime_dir / "api.sock").exists()
+
+
+def test_a_lease_held_by_its_process_outlives_the_connection_and_the_daemon(daemon):
+    program = daemon.machine.spawn("sleep", "1000")
+    client = daemon.client()
+    granted = client.acquire(name="kept", resident=3 * GIB, flags=raw.HELD_BY_PROCESS,
+                             pid=program.pid)
+    client.close()
+    assert daemon.machine.lease("kept")["charge_bytes"] == 3 * GIB
+    for end in (daemon.stop, daemon.kill):
+        end()
+        daemon = Daemon(daemon.machine)
+        lease = daemon.machine.lease("kept")
+        assert lease["id"] == f"l{granted['lease']}" and lease["charge_bytes"] == 3 * GIB
+    program.kill()
+    program.wait(20)
+    daemon.machine.events.wait(kind="released", name="kept")
+
+
+def test_a_holder_that_comes_back_has_its_lease_and_its_state(daemon):
+    client = daemon.client()
+    granted = client.acquire(name="back", resident=3 * GIB, burst=GIB)
+    client.ask(raw.READY)
+    client.burst()
+    daemon.stop()
+    again = Daemon(daemon.machine)
+    restored = again.machine.lease("back")
+    assert restored["state"] == "busy" and not restored["connected"]
+    client = again.client()
+    answer = client.ask(raw.REATTACH,
+                        struct.pack("<QIIQ", granted["lease"], raw.BUSY, 0, GIB)
+                        + raw.claim(name="back", resident=3 * GIB, burst=GIB,
+                                    gpu=granted["gpus"]))
+    assert answer["type"] == raw.GRANTED and answer["lease"] == granted["lease"]
+    assert again.machine.lease("back")["connected"]
+    assert client.ask(raw.BURST_END)["type"] == raw.DONE
+    client.close()
+    again.machine.events.wait(kind="released", name="back")
+
+
+def test_a_holder_that_the_journal_does_not_know_is_believed(daemon):
+    client = daemon.client()
+    granted = client.acquire(name="lost", resident=3 * GIB)
+    daemon.kill()
+    for path in daemon.machine.state_dir.glob("brimd.sqlite*"):
+        path.unlink()
+    again = Daemon(daemon.machine)
+    client = again.client()
+    answer = client.ask(raw.REATTACH,
+                        struct.pack("<QIIQ", granted["lease"], raw.STATE_IDLE, 0, 0)
+                        + raw.claim(name="lost", resident=3 * GIB, gpu=granted["gpus"]))
+    assert answer["type"] == raw.GRANTED and answer["charge"] == 3 * GIB
+    assert again.machine.lease("lost")["state"] == "idle"
+
+
+def test_ids_go_on_after_a_restart(daemon):
+    first = daemon.client().acquire(resident=GIB)
+    daemon.stop()
+    second = Daemon(daemon.machine).client().acquire(resident=GIB)
+    assert second["lease"] > first["lease"]
+
+
+def test_a_refusal_can_be_explained_after_a_restart(daemon):
+    refused = daemon.client().acquire(name="greedy", resident=20 * GIB)
+    daemon.stop()
+    Daemon(daemon.machine)
+    why = daemon.machine.brim("why", f"r{refused['refusal']}")
+    assert why.returncode == 0 and "greedy" in why.stdout and "20.0" in why.stdout
+
+
+def test_a_broken_journal_is_moved_aside(daemon):
+    daemon.kill()
+    for path in daemon.machine.state_dir.glob("brimd.sqlite*"):
+        path.unlink()
+    journal = daemon.machine.state_dir / "brimd.sqlite"
+    journal.write_bytes(b"this is no database at all" * 100)
+    again = Daemon(daemon.machine)
+    assert again.answer == "ready\n"
+    assert (daemon.machine.state_dir / "brimd.sqlite.broken").exists()
+    assert again.client().acquire(resident=GIB)["type"] == raw.GRANTED
