@@ -99,7 +99,8 @@ def prepare(options):
     plan = Plan(build=str(options.build), directory=str(directory), total=len(segments),
                 segments=str(directory / "segments.txt"), resident=RESIDENT, burst=BURST,
                 flush_every=FLUSH_EVERY, foreign_bytes=FOREIGN_BYTES,
-                model_bytes=MODEL_BYTES, context_bytes=CONTEXT_BYTES)
+                model_bytes=MODEL_BYTES, context_bytes=CONTEXT_BYTES,
+                is_real=options.is_real)
     Path(plan.segments).write_text("\n".join(segments) + "\n", encoding="utf-8")
     if not Path(plan.narrator).exists():
         raise DemoError(f"{plan.narrator} is not built: install libespeak-ng-dev and run "
@@ -165,7 +166,7 @@ def show_result(plan, naive, disturbed, checked):
         both("segments", total, total),
         both("  done", naive.get("done"), checked["segments_done"]),
         both("  lost", total - naive.get("done", 0), checked["segments_lost"]),
-        both("  done twice", 0, checked["segments_twice"]),
+        both("  done twice", "-", checked["segments_twice"]),
         both("out of memory", naive.get("oom_count"), disturbed.get("oom_count", "-")),
         both("peak", screen.mib(naive.get("peak_bytes", 0)), screen.mib(peak) if peak else "-"),
         both("of", screen.mib(plan.capacity_bytes), screen.mib(plan.capacity_bytes)),

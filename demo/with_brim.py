@@ -100,7 +100,7 @@ class Foreign:
 
 def is_ours(plan, event, *kinds, since_ms=0):
     return (event["kind"] in kinds and (event["name"] or "").startswith(plan.batch)
-            and event["at_unix_ms"] >= since_ms)
+            and event["at_unix_ms"] >= max(since_ms, plan.started_ms))
 
 
 def living_workers(log):
@@ -210,22 +210,21 @@ def disturb(plan, batch, log, events):
 
 
 def fewest_and_most(plan, events):
-    """Workers at one time, by the daemon's events: between the first start and the last."""
+    """Workers at one time, by the daemon's events: the most that there ever were, and the fewest
+    from then on until the last start. (Neither the beginning of a batch nor its end is a low.)"""
     leases, levels = set(), []
+    last_start = 0
     for event in events:
         if is_ours(plan, event, "granted"):
             leases.add(event["lease"])
+            last_start = len(levels)
         elif is_ours(plan, event, "released", "lost"):
             leases.discard(event["lease"])
         else:
             continue
-        levels.append((len(leases), event["kind"]))
-    # The end of the batch is no low: what counts is before the last start.
-    starts = [place for place, (_, kind) in enumerate(levels) if kind == "granted"]
-    if not starts:
-        return 0, 0
-    between = [level for level, _ in levels[starts[0]:starts[-1] + 1]]
-    return min(between), max(between)
+        levels.append(len(leases))
+    most = max(levels, default=0)
+    return min(levels[levels.index(most):last_start + 1], default=most) if levels else 0, most
 
 
 def start_daemon(plan):
@@ -266,11 +265,14 @@ def batch_command(plan):
     return [plan.brim, "batch", "run", "--name", plan.batch, "--lines", plan.segments,
             "--out", str(plan.path(plan.outputs)) + "/${SEGMENT}.wav",
             "--vram", plan.resident, "--burst", plan.burst, "--flush-every", str(plan.flush_every),
-            "--summary", str(plan.path(plan.name + "-batch.json")), "--",
+            "--summary", str(plan.path(plan.name + "-batch.json")),
+            # On a real GPU the batch may be known from an earlier demo.
+            *(["--again"] if plan.is_real else []), "--",
             plan.narrator, "--log", str(plan.path(plan.log))]
 
 
 def main(plan):
+    plan.started_ms = int(time.time() * 1000)
     plan.path(plan.outputs).mkdir()
     log = WorkersLog(plan.path(plan.log))
     start_daemon(plan)
