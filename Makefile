@@ -50,6 +50,10 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) tools/bench $(ONLY)
 
+## make mutants       break one law of the budget at a time: its tests must fail each time
+mutants:
+	@tools/mutants
+
 ## make install       install; DESTDIR=/some/where for a package, PREFIX=/usr for another place
 PREFIX ?= /usr/local
 install:
@@ -63,4 +67,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang
 
-.PHONY: all help check demo lint asan tsan bench install clean
+.PHONY: all help check demo lint asan tsan bench mutants install clean

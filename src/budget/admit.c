@@ -168,13 +168,6 @@ struct verdict admit_claim(const struct budget *budget, const struct claim *clai
     return worst;
 }
 
-uint64_t burst_part_bytes(const struct lease *lease, uint32_t part_index, uint64_t bytes)
-{
-    uint64_t burst_bytes = lease->parts[part_index].burst_bytes;
-
-    return bytes == 0 || bytes > burst_bytes ? burst_bytes : bytes;
-}
-
 bool admit_holds_bursts(const struct budget *budget, uint32_t gpu)
 {
     const struct waiter *waiter = queue_closed(&budget->queue, gpu, false, budget->now_ms);
@@ -208,8 +201,8 @@ static enum refusal_kind burst_part_kind(const struct budget *budget, const stru
         return REFUSAL_NO_ROOM;
     if (ledger->sum.alone_count > 0)
         return REFUSAL_LOAD_WINDOW;
-    if (budget->queue.count == 0)
-        return REFUSAL_NONE;
+    if (bytes == 0 || budget->queue.count == 0)
+        return REFUSAL_NONE; /* it is in nobody's way */
     first = queue_closed(&budget->queue, ledger->gpu, true, budget->now_ms);
     if (first)
         return first == waiter ? REFUSAL_NONE : REFUSAL_BEHIND;
@@ -224,7 +217,7 @@ struct verdict admit_burst(const struct budget *budget, const struct lease *leas
 
     for (uint32_t i = 0; i < lease->claim.part_count; i++) {
         const struct ledger *ledger = lease->parts[i].ledger;
-        uint64_t part_bytes = burst_part_bytes(lease, i, bytes);
+        uint64_t part_bytes = lease_burst_bytes(lease, i, bytes);
         enum refusal_kind kind = burst_part_kind(budget, ledger, part_bytes, waiter);
 
         if (part_bytes > 0 &&

@@ -14,7 +14,7 @@
 void burst_take(struct budget *budget, struct lease *lease, uint64_t bytes)
 {
     for (uint32_t i = 0; i < lease->claim.part_count; i++)
-        lease->parts[i].taken_bytes = burst_part_bytes(lease, i, bytes);
+        lease->parts[i].taken_bytes = lease_burst_bytes(lease, i, bytes);
     lease_set_state(budget, lease, LEASE_STATE_BUSY);
 }
 

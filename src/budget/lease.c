@@ -109,6 +109,25 @@ bool lease_is_held(const struct lease *lease)
            lease->state == LEASE_STATE_BUSY;
 }
 
+uint64_t lease_burst_bytes(const struct lease *lease, uint32_t part_index, uint64_t bytes)
+{
+    uint64_t burst_bytes = lease->parts[part_index].burst_bytes;
+
+    return bytes == 0 || bytes > burst_bytes ? burst_bytes : bytes;
+}
+
+bool lease_burst_is_hopeless(const struct lease *lease)
+{
+    for (uint32_t i = 0; i < lease->claim.part_count; i++) {
+        const struct ledger *ledger = lease->parts[i].ledger;
+        uint64_t bytes = lease_burst_bytes(lease, i, lease->waiter.burst_bytes);
+
+        if (bytes > 0 && ledger_resident_bytes(ledger) + bytes > ledger->capacity_bytes)
+            return true;
+    }
+    return false;
+}
+
 void lease_table_deinit(struct lease_table *table)
 {
     while (table->first) {

@@ -40,6 +40,11 @@ uint64_t need_total_bytes(const struct need *need);
 struct lease *lease_new(const struct claim *claim);
 void lease_free(struct lease *lease);
 bool lease_is_held(const struct lease *lease); /* LOADING, IDLE, BUSY: it has a living holder */
+/* What a burst of `bytes` (0: as claimed) takes on a part. */
+uint64_t lease_burst_bytes(const struct lease *lease, uint32_t part_index, uint64_t bytes);
+/* It waits for a burst that would not fit even if every other burst had ended: for as long as
+ * foreign bytes or an overdraft break law 2. */
+bool lease_burst_is_hopeless(const struct lease *lease);
 
 /* Lease table: id -> lease in O(1), and all leases in the order of their ids. */
 struct lease_table {

@@ -217,19 +217,6 @@ static void ask_trim(struct budget *budget, struct ledger *ledger)
     }
 }
 
-/* Even when every other burst has ended, this one would not fit. */
-static bool burst_is_hopeless(const struct lease *lease)
-{
-    for (uint32_t i = 0; i < lease->claim.part_count; i++) {
-        const struct ledger *ledger = lease->parts[i].ledger;
-        uint64_t bytes = burst_part_bytes(lease, i, lease->waiter.burst_bytes);
-
-        if (bytes > 0 && ledger_resident_bytes(ledger) + bytes > ledger->capacity_bytes)
-            return true;
-    }
-    return false;
-}
-
 static void ask_stop(struct budget *budget, struct ledger *ledger)
 {
     struct lease *lease = ledger_victim(ledger);
@@ -260,7 +247,7 @@ static void refuse_hopeless(struct budget *budget, struct ledger *ledger)
                                    .short_bytes = ledger_excess_bytes(ledger) };
 
         if (part->lease->stop_ledger == ledger && part->lease->waiter.list &&
-            burst_is_hopeless(part->lease))
+            lease_burst_is_hopeless(part->lease))
             waiter_refuse(budget, &part->lease->waiter, &verdict);
     }
 }

@@ -30,7 +30,7 @@ static struct room waiter_need(const struct lease *lease)
     if (waiter->is_burst) {
         for (uint32_t i = 0; i < lease->claim.part_count; i++)
             room.charge_bytes =
-                earlier(room.charge_bytes, burst_part_bytes(lease, i, waiter->burst_bytes));
+                earlier(room.charge_bytes, lease_burst_bytes(lease, i, waiter->burst_bytes));
         return room;
     }
     room = (struct room){ UINT64_MAX, UINT64_MAX, UINT64_MAX };

@@ -128,7 +128,8 @@ static struct waiter *line_closed(const struct queue *queue, const struct waitli
         if (passed < queue->limits->overtake_max &&
             now_ms - slot->queued_ms < queue->limits->overtake_ms)
             return NULL;
-        if ((slot->waiter->gpus >> gpu) & 1)
+        if (((slot->waiter->gpus >> gpu) & 1) &&
+            !(slot->waiter->is_burst && lease_burst_is_hopeless(slot->waiter->lease)))
             return slot->waiter;
         passed -= slot->passed;
         place = waitlist_find(line, place + 1, NULL);

@@ -28,6 +28,9 @@
  * Claims do not hold back bursts (a holder waiting for a claim that waits for holders would be a
  * deadlock), with one exception: a closed claim that law 2 admits waits only for what ends by
  * itself (running bursts, loads), so open bursts wait until it is in; closed bursts do not.
+ *
+ * A burst that could not be served even if all others had ended (foreign bytes broke law 2) closes
+ * nothing for others while that lasts: they do not delay it, and would wait for ever with it.
  */
 
 enum wait_class {

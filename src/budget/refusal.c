@@ -204,6 +204,7 @@ static void write_advice(const struct refusal *refusal, struct text *text)
     }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written through struct text */
 const char *refusal_text(const struct refusal *refusal, const char *gpu_name, char *text,
                          size_t text_bytes)
 {
@@ -219,6 +220,7 @@ const char *refusal_text(const struct refusal *refusal, const char *gpu_name, ch
     return text;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written through struct text */
 const char *refusal_line(const struct refusal *refusal, char *text, size_t text_bytes)
 {
     struct text out = { .at = text, .left_bytes = text_bytes };

@@ -57,7 +57,6 @@ struct verdict admit_burst(const struct budget *budget, const struct lease *leas
 struct verdict admit_waiter(const struct budget *budget, const struct waiter *waiter);
 /* Do open bursts wait on this gpu until a closed claim is in? */
 bool admit_holds_bursts(const struct budget *budget, uint32_t gpu);
-uint64_t burst_part_bytes(const struct lease *lease, uint32_t part_index, uint64_t bytes);
 
 /* lifecycle.c. The lease is not queued any more; gpu replaces "any". -ENOMEM changes nothing. */
 int lease_reserve_parts(struct budget *budget, const struct lease *lease, uint32_t gpu);

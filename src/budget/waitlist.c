@@ -34,19 +34,26 @@ static bool node_may_fit(const struct waitlist_node *node, const struct room *ro
                      node->least.total_bytes <= room->total_bytes);
 }
 
+static struct waitlist_node node_below(const struct waitlist *list, uint32_t node)
+{
+    size_t left = 2 * (size_t)node;
+
+    return node_join(&list->nodes[left], &list->nodes[left + 1]);
+}
+
 static void tree_set(struct waitlist *list, uint32_t place, struct waitlist_node leaf)
 {
     uint32_t node = list->capacity + place;
 
     list->nodes[node] = leaf;
     for (node /= 2; node > 0; node /= 2)
-        list->nodes[node] = node_join(&list->nodes[2 * node], &list->nodes[2 * node + 1]);
+        list->nodes[node] = node_below(list, node);
 }
 
 static void tree_join_all(struct waitlist *list)
 {
     for (uint32_t node = list->capacity - 1; node > 0; node--)
-        list->nodes[node] = node_join(&list->nodes[2 * node], &list->nodes[2 * node + 1]);
+        list->nodes[node] = node_below(list, node);
 }
 
 void waitlist_deinit(struct waitlist *list)
@@ -64,10 +71,8 @@ static void waitlist_move(struct waitlist *list, struct waitlist *to)
     for (uint32_t i = 0; i < list->length; i++) {
         struct waitlist_slot *slot = &list->slots[i];
 
-        if (!slot->waiter) {
-            assert(slot->passed == 0);
+        if (!slot->waiter)
             continue;
-        }
         to->nodes[to->capacity + to->length] = list->nodes[list->capacity + i];
         slot->waiter->place = to->length;
         to->slots[to->length++] = *slot;

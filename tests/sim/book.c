@@ -128,8 +128,29 @@ static bool holder_wants(const struct world *world, const struct holder *holder,
     return false;
 }
 
+/* A burst that would not fit even if all others had ended is not delayed by who passes it. */
+static bool burst_is_hopeless(const struct world *world, const struct holder *waiter)
+{
+    for (uint32_t i = 0; waiter->is_burst_waiting && i < waiter->part_count; i++) {
+        const struct book_part *part = &waiter->parts[i];
+        const struct world_gpu *gpu = &world->gpus[part->gpu];
+        struct sums sums = world_sums(world, part->gpu);
+        uint64_t bytes = waiter->burst_bytes == 0 || waiter->burst_bytes > part->burst_bytes
+                             ? part->burst_bytes
+                             : waiter->burst_bytes;
+
+        if (bytes > 0 && WORLD_RESERVE + gpu->seen_foreign_bytes + sums.resident_bytes +
+                                 sums.draining_bytes + bytes >
+                             gpu->capacity_bytes)
+            return true;
+    }
+    return false;
+}
+
 static void note_pass(struct world *world, struct holder *waiter)
 {
+    if (burst_is_hopeless(world, waiter))
+        return;
     waiter->passed++;
     world->passes++;
     if (waiter->passed > world->worst_passes)
@@ -137,6 +158,42 @@ static void note_pass(struct world *world, struct holder *waiter)
     world_must(waiter->passed <= WORLD_PASS_MAX, "law 4: passed too often", world, waiter->id);
     world_must(world->now_ms - waiter->queued_ms < WORLD_PASS_MS, "law 4: passed for too long",
                world, waiter->id);
+}
+
+/* Whoever loads alone has the gpu to itself: nothing is granted beside it, and it waits for what
+ * loads or is busy for a while. */
+static void check_load_window(const struct world *world, const struct holder *granted, uint32_t gpu,
+                              bool is_burst)
+{
+    for (size_t i = 0; i < WORLD_HOLDERS; i++) {
+        const struct holder *other = &world->holders[i];
+        bool is_there = false;
+
+        for (uint32_t k = 0; k < other->part_count; k++)
+            is_there = is_there || other->parts[k].gpu == gpu;
+        if (other == granted || !holder_is_held(other) || !is_there)
+            continue;
+        world_must(other->state != LEASE_STATE_LOADING || !other->claim.is_load_alone,
+                   "granted while another loads alone", world, granted->id);
+        world_must(is_burst || !granted->claim.is_load_alone || other->state == LEASE_STATE_IDLE ||
+                       other->claim.is_always_busy,
+                   "loads alone beside others that work", world, granted->id);
+    }
+}
+
+/* Came earlier, waits for the same gpu, and is of those whom such a grant can pass. */
+static bool is_passed_by(const struct world *world, const struct holder *waiter,
+                         const struct holder *granted, bool is_burst)
+{
+    if (!holder_waits(waiter) || waiter->seq >= granted->seq || waiter == granted)
+        return false;
+    if (is_burst && !waiter->is_burst_waiting)
+        return false; /* a burst passes no claim */
+    for (uint32_t k = 0; k < granted->part_count; k++)
+        if ((!is_burst || granted->parts[k].taken_bytes > 0) &&
+            holder_wants(world, waiter, granted->parts[k].gpu))
+            return true;
+    return false;
 }
 
 void book_note_grant(struct world *world, const struct holder *granted, bool is_burst)
@@ -149,22 +206,14 @@ void book_note_grant(struct world *world, const struct holder *granted, bool is_
         gpu->is_granted_now = true;
         if (!is_burst)
             gpu->is_resident_granted_now = true;
+        if (granted->state == LEASE_STATE_QUEUED || is_burst)
+            check_load_window(world, granted, granted->parts[k].gpu, is_burst);
         world_must(gpu->has_facts && world->now_ms - gpu->facts_at_ms <= WORLD_FACTS_MS,
                    "law 1: granted on facts that are too old", world, granted->id);
     }
-    for (size_t i = 0; i < WORLD_HOLDERS; i++) {
-        struct holder *waiter = &world->holders[i];
-        bool is_passed = false;
-
-        if (!holder_waits(waiter) || waiter->seq >= granted->seq || waiter == granted)
-            continue;
-        if (waiter->is_burst_waiting != is_burst && !waiter->is_burst_waiting)
-            continue; /* a burst passes no claim */
-        for (uint32_t k = 0; k < granted->part_count; k++)
-            is_passed = is_passed || holder_wants(world, waiter, granted->parts[k].gpu);
-        if (is_passed)
-            note_pass(world, waiter);
-    }
+    for (size_t i = 0; i < WORLD_HOLDERS; i++)
+        if (is_passed_by(world, &world->holders[i], granted, is_burst))
+            note_pass(world, &world->holders[i]);
 }
 
 void book_set_state(struct world *world, struct holder *holder, enum lease_state state)
@@ -233,9 +282,9 @@ static void book_observe_part(struct world *world, struct holder *holder, struct
     }
 }
 
-void book_observe(struct world *world, uint32_t gpu_index, uint64_t used_bytes)
+void book_observe(struct world *world, uint32_t gpu, uint64_t used_bytes)
 {
-    struct world_gpu *gpu = &world->gpus[gpu_index];
+    struct world_gpu *seen = &world->gpus[gpu];
     uint64_t ours_bytes = 0, foreign_bytes;
     struct sums sums;
 
@@ -245,23 +294,23 @@ void book_observe(struct world *world, uint32_t gpu_index, uint64_t used_bytes)
         if (!holder->is_here || holder->state == LEASE_STATE_QUEUED)
             continue;
         for (uint32_t k = 0; k < holder->part_count; k++)
-            if (holder->parts[k].gpu == gpu_index && !holder->parts[k].is_gone) {
+            if (holder->parts[k].gpu == gpu && !holder->parts[k].is_gone) {
                 book_observe_part(world, holder, &holder->parts[k]);
                 ours_bytes += holder->parts[k].measured_bytes;
             }
     }
-    sums = world_sums(world, gpu_index);
-    if (gpu_index == WORLD_NO_PIDS)
+    sums = world_sums(world, gpu);
+    if (gpu == WORLD_NO_PIDS)
         ours_bytes = sums.charged_bytes + sums.draining_bytes;
     foreign_bytes = used_bytes > ours_bytes ? used_bytes - ours_bytes : 0;
-    if (gpu_index != WORLD_NO_PIDS || !sums.is_loading || foreign_bytes > gpu->seen_foreign_bytes)
-        gpu->seen_foreign_bytes = foreign_bytes;
-    gpu->facts_at_ms = world->now_ms;
-    gpu->has_facts = true;
-    if (!world_gpu_holds(world, gpu_index))
+    if (gpu != WORLD_NO_PIDS || !sums.is_loading || foreign_bytes > seen->seen_foreign_bytes)
+        seen->seen_foreign_bytes = foreign_bytes;
+    seen->facts_at_ms = world->now_ms;
+    seen->has_facts = true;
+    if (!world_gpu_holds(world, gpu))
         return;
     for (size_t i = 0; i < WORLD_HOLDERS; i++)
-        if (world->holders[i].stop_gpu == gpu_index)
+        if (world->holders[i].stop_gpu == gpu)
             world->holders[i].is_stop_asked = false;
 }
 
@@ -302,6 +351,10 @@ static void take_ask(struct world *world, struct holder *holder, const struct de
                "the pinned are not asked, nobody is asked twice", world, holder->id);
     world_must(decision->refusal.kind == REFUSAL_OVERCOMMITTED, "who is asked hears why", world,
                holder->id);
+    for (size_t i = 0; i < WORLD_HOLDERS; i++)
+        world_must(!world->holders[i].is_here || !world->holders[i].is_stop_asked ||
+                       world->holders[i].stop_gpu != decision->gpu,
+                   "one is asked at a time", world, holder->id);
     holder->is_stop_asked = true;
     holder->stop_gpu = decision->gpu;
     world->stops++;
@@ -342,6 +395,11 @@ static void take_decision(struct world *world, const struct decision *decision)
         return;
     case DECISION_OVERDRAFT:
         world->overdrafts++;
+        for (uint32_t i = 0; i < holder->part_count; i++)
+            world_must(
+                holder->parts[i].gpu != decision->gpu ||
+                    (decision->bytes > 0 && holder->parts[i].overdraft_bytes == decision->bytes),
+                "an overdraft is what is measured above the claim", world, holder->id);
         return;
     case DECISION_NEED_FACTS:
         return;

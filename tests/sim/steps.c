@@ -37,6 +37,8 @@ static void pick_part(struct world *world, struct claim_part *part)
     part->burst_bytes = world_chance(world, 70) ? pick_bytes(world, 3 * GIB) : 0;
     if (world_chance(world, 30))
         part->load_peak_bytes = part->resident_bytes + pick_bytes(world, 3 * GIB);
+    if (world_chance(world, 1))
+        part->burst_bytes = UINT64_MAX - world_pick(world, 4 * GIB);
 }
 
 static void step_acquire(struct world *world)

@@ -46,58 +46,6 @@ static void burst_all(struct world *world)
     }
 }
 
-struct crowd {
-    uint32_t waiting, working, going, pinned;
-};
-
-static struct crowd count_holders(const struct world *world)
-{
-    struct crowd crowd = { 0 };
-
-    for (size_t i = 0; i < WORLD_HOLDERS; i++) {
-        const struct holder *holder = &world->holders[i];
-
-        if (!holder->is_here || holder->state == LEASE_STATE_QUEUED)
-            continue;
-        if (holder->state == LEASE_STATE_DRAINING || holder->is_stop_asked)
-            crowd.going++;
-        else if (holder->is_burst_waiting)
-            crowd.waiting++;
-        else
-            crowd.working++;
-        crowd.pinned += holder->claim.is_pinned;
-    }
-    return crowd;
-}
-
-static bool all_laws_hold(const struct world *world)
-{
-    for (uint32_t gpu = 0; gpu < WORLD_GPUS; gpu++)
-        if (!world_gpu_holds(world, gpu))
-            return false;
-    return true;
-}
-
-/* Everybody wants its burst at once. With fresh facts somebody must be at work, or be leaving, or
- * be asked to leave; where only the pinned are left, foreign programs are what they wait for. */
-static void rush(struct world *world)
-{
-    struct crowd crowd;
-
-    ready_all(world);
-    observe_all(world);
-    ready_all(world);
-    burst_all(world);
-    for (int i = 0; i < 4; i++) {
-        world_advance(world, 1);
-        observe_all(world);
-    }
-    crowd = count_holders(world);
-    world_must(crowd.waiting == 0 || crowd.working > 0 || crowd.going > 0 ||
-                   (crowd.pinned > 0 && !all_laws_hold(world)),
-               "progress: every holder waits", world, crowd.waiting);
-}
-
 static void end_bursts(struct world *world)
 {
     for (size_t i = 0; i < WORLD_HOLDERS; i++) {
@@ -108,10 +56,129 @@ static void end_bursts(struct world *world)
     }
 }
 
+static uint32_t count_waiting(const struct world *world)
+{
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < WORLD_HOLDERS; i++)
+        count += world->holders[i].is_here && world->holders[i].is_burst_waiting;
+    return count;
+}
+
+/* What ends by itself. The always busy, and the idle who want nothing, do not. */
+static bool holder_moves(const struct holder *holder)
+{
+    if (!holder->is_here || holder->state == LEASE_STATE_QUEUED || holder->is_burst_waiting)
+        return false;
+    return holder->state == LEASE_STATE_DRAINING || holder->state == LEASE_STATE_LOADING ||
+           holder->is_stop_asked ||
+           (holder->state == LEASE_STATE_BUSY && !holder->claim.is_always_busy);
+}
+
+static uint32_t holder_gpus(const struct holder *holder)
+{
+    uint32_t gpus = 0;
+
+    for (uint32_t k = 0; k < holder->part_count; k++)
+        gpus |= UINT32_C(1) << holder->parts[k].gpu;
+    return gpus;
+}
+
+/* Does anybody move on these gpus, or on gpus that holders tie to them? */
+static bool anybody_moves(const struct world *world, uint32_t gpus)
+{
+    for (int round = 0; round < WORLD_GPUS; round++)
+        for (size_t i = 0; i < WORLD_HOLDERS; i++) {
+            const struct holder *holder = &world->holders[i];
+
+            if (!holder->is_here || holder->state == LEASE_STATE_QUEUED ||
+                (holder_gpus(holder) & gpus) == 0)
+                continue;
+            if (holder_moves(holder))
+                return true;
+            gpus |= holder_gpus(holder);
+        }
+    return false;
+}
+
+/* Nobody is left on some gpu of its who could be asked to go, and foreign programs fill it. */
+static bool waits_for_foreign(const struct world *world, const struct holder *waiter)
+{
+    for (uint32_t k = 0; k < waiter->part_count; k++) {
+        bool is_anybody_left = false;
+
+        if (world_gpu_holds(world, waiter->parts[k].gpu))
+            continue;
+        for (size_t i = 0; i < WORLD_HOLDERS; i++) {
+            const struct holder *other = &world->holders[i];
+
+            for (uint32_t m = 0; m < other->part_count; m++)
+                if (holder_is_held(other) && other->parts[m].gpu == waiter->parts[k].gpu)
+                    is_anybody_left |= !other->claim.is_pinned;
+        }
+        if (!is_anybody_left)
+            return true;
+    }
+    return false;
+}
+
+static void check_progress(const struct world *world)
+{
+    for (size_t i = 0; i < WORLD_HOLDERS; i++) {
+        const struct holder *holder = &world->holders[i];
+
+        if (holder->is_here && holder->is_burst_waiting)
+            world_must(anybody_moves(world, holder_gpus(holder)) ||
+                           waits_for_foreign(world, holder),
+                       "progress: every holder waits", world, holder->id);
+    }
+}
+
+/* Who was asked to leave does so, once it is not held in a call. */
+static void obey_stops(struct world *world)
+{
+    for (size_t i = 0; i < WORLD_HOLDERS; i++)
+        if (world->holders[i].is_stop_asked && holder_is_held(&world->holders[i]) &&
+            !world->holders[i].is_burst_waiting)
+            world_release(world, &world->holders[i]);
+}
+
+/* Everybody wants its burst at once, again and again, and a foreign program comes in between. Then
+ * nobody wants another: with fresh facts somebody must be at work, or be leaving, or be asked to
+ * leave, until only those wait who wait for foreign programs, with none but the pinned beside them.
+ */
+static void rush(struct world *world)
+{
+    uint32_t gpu = (uint32_t)world_pick(world, WORLD_GPUS);
+    uint64_t foreign_bytes = world->gpus[gpu].foreign_bytes;
+
+    ready_all(world);
+    observe_all(world);
+    burst_all(world);
+    if (!world->is_calm)
+        world->gpus[gpu].foreign_bytes += world_pick(world, 4 * GIB);
+    for (int i = 0; i < 6; i++) {
+        world_advance(world, 1);
+        observe_all(world);
+        ready_all(world);
+        end_bursts(world);
+        burst_all(world);
+    }
+    for (uint32_t round = 0; count_waiting(world) > 0 && round < 2 * WORLD_HOLDERS; round++) {
+        drain_all(world);
+        observe_all(world);
+        check_progress(world);
+        ready_all(world);
+        end_bursts(world);
+        obey_stops(world);
+    }
+    world->gpus[gpu].foreign_bytes = foreign_bytes;
+}
+
 /* Those who wait for their burst all get it, when the others end theirs. */
 static void serve_bursts(struct world *world)
 {
-    for (uint32_t round = 0; count_holders(world).waiting > 0; round++) {
+    for (uint32_t round = 0; count_waiting(world) > 0; round++) {
         world_must(round < 2 * WORLD_HOLDERS, "liveness: a burst is never served", world, 0);
         end_bursts(world);
         ready_all(world);

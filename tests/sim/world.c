@@ -96,7 +96,9 @@ void world_acquire(struct world *world, const struct claim *claim, uint64_t dead
 
     if (!holder)
         return;
-    *holder = (struct holder){ .claim = *claim, .seq = world->seq++, .stop_gpu = UINT32_MAX };
+    *holder = (struct holder){
+        .claim = *claim, .state = LEASE_STATE_QUEUED, .seq = world->seq++, .stop_gpu = UINT32_MAX
+    };
     parts_of_claim(holder);
     answer =
         budget_acquire(world->budget, claim, world->now_ms, deadline_ms, &holder->id, &refusal);
@@ -115,7 +117,8 @@ void world_acquire(struct world *world, const struct claim *claim, uint64_t dead
     } else {
         world_must(answer == BUDGET_REFUSED && refusal.kind != REFUSAL_NONE,
                    "a refusal has a reason", world, 0);
-        world_must(refusal.kind == REFUSAL_NEVER_FITS || deadline_ms <= world->now_ms,
+        world_must(refusal.kind == REFUSAL_NEVER_FITS || refusal.kind == REFUSAL_BAD_CLAIM ||
+                       deadline_ms <= world->now_ms,
                    "who waits is not refused at once", world, 0);
         world_must(refusal.kind != REFUSAL_STALE_FACTS, "nobody is refused for old facts", world,
                    0);
