@@ -73,7 +73,8 @@ enum decision_kind {
     DECISION_ASK_TRIM,      /* over the sum: ask this idle holder to free `bytes` */
     DECISION_ASK_STOP,      /* the laws no longer hold: ask this holder to leave at its boundary */
     DECISION_OVERDRAFT,     /* a lease is measured above its claim by `bytes` (once per growth) */
-    DECISION_NEED_FACTS,    /* someone waits, and the facts of `gpu` are too old */
+    DECISION_NEED_FACTS, /* someone waits for newer facts of `gpu`; said again after the next ones
+                          */
 };
 
 struct decision {
@@ -98,7 +99,8 @@ void budget_set_gpu_managed(struct budget *budget, uint32_t gpu, bool is_managed
 /* One measurement of one gpu. measured: bytes of the process trees of leases (draining ones too),
  * each lease at most once; leases that are not listed measure 0. Foreign = used - Σ measured, never
  * below 0. Where the driver gives no bytes for processes, has_process_bytes is false and foreign =
- * used - Σ charges. May grant: take the decisions afterwards. */
+ * used - Σ charges. now_ms: when the sample was begun; one from before a release does not end the
+ * draining. May grant: take the decisions afterwards. */
 struct budget_measure {
     uint64_t lease_id;
     uint64_t bytes;
@@ -114,7 +116,9 @@ int budget_observe(struct budget *budget, uint32_t gpu, const struct budget_fact
 
 /* Ask for a lease. GRANTED: *ret_lease_id is LOADING. QUEUED: it waits until deadline_ms
  * (CLOCK_NEVER_MS: for ever), *ret_refusal says for what. REFUSED: nothing changed; deadline_ms <=
- * now_ms never queues, and what can never fit is refused at once whatever the deadline. */
+ * now_ms never queues, except for the facts that it needs and does not have: the next observation
+ * grants or refuses it. What can never fit is refused at once whatever the deadline. ret_refusal
+ * may be NULL, here and below. */
 int budget_acquire(struct budget *budget, const struct claim *claim, uint64_t now_ms,
                    uint64_t deadline_ms, uint64_t *ret_lease_id, struct refusal *ret_refusal);
 
@@ -127,10 +131,12 @@ int budget_restore(struct budget *budget, const struct claim *claim, uint64_t le
 void budget_reserve_ids(struct budget *budget, uint64_t next_lease_id);
 
 int budget_ready(struct budget *budget, uint64_t lease_id, uint64_t now_ms);
-/* bytes: 0 = the claim's burst, on every part. */
+/* bytes: 0 = the claim's burst, on every part. Waits, and is refused, as a claim is. */
 int budget_burst_begin(struct budget *budget, uint64_t lease_id, uint64_t bytes, uint64_t now_ms,
                        uint64_t deadline_ms, struct refusal *ret_refusal);
 int budget_burst_end(struct budget *budget, uint64_t lease_id, uint64_t now_ms);
+/* A new claim, the same on every part, without a wait. Growing needs fresh facts: refused with
+ * REFUSAL_STALE_FACTS, it is worth another try after the next observation. */
 int budget_resize(struct budget *budget, uint64_t lease_id, uint64_t resident_bytes,
                   uint64_t burst_bytes, uint64_t now_ms, struct refusal *ret_refusal);
 /* The holder is gone or gives back: a waiter vanishes, a holder drains. */
