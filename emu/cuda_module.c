@@ -61,6 +61,7 @@ CUresult cuModuleGetLoadingMode(int *mode)
     return CUDA_SUCCESS;
 }
 
+/* NOLINTBEGIN(readability-function-size): the parameters are the ABI's */
 CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
                         unsigned int grid_z, unsigned int block_x, unsigned int block_y,
                         unsigned int block_z, unsigned int shared_bytes, CUstream stream,
@@ -88,3 +89,4 @@ CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned 
     return cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
                           stream, params, extra);
 }
+/* NOLINTEND(readability-function-size) */

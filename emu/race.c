@@ -92,19 +92,27 @@ static bool touches(const struct work *work, const struct end *end, uint64_t byt
            (has_from(work) && ends_overlap(&work->from, work->bytes, end, bytes));
 }
 
+static void check_free(const struct stream *stream, const struct end *end, uint64_t bytes,
+                       const char *call)
+{
+    const struct work *work = stream->first;
+
+    while (work) {
+        if (!touches(work, end, bytes)) {
+            work = work->next;
+            continue;
+        }
+        report(gpu_of(work, stream->context), call, "takes the bytes from", work, stream);
+        stream_run(stream->slot, work->position);
+        work = stream->first;
+    }
+}
+
 void race_check_free(const struct end *end, uint64_t bytes, const char *call)
 {
     for (uint32_t slot = 0; slot < stream_slot_count(); slot++) {
         const struct stream *const stream = stream_at(slot);
-        const struct work *work = stream ? stream->first : NULL;
-        while (work) {
-            if (!touches(work, end, bytes)) {
-                work = work->next;
-                continue;
-            }
-            report(gpu_of(work, stream->context), call, "takes the bytes from", work, stream);
-            stream_run(slot, work->position);
-            work = stream->first;
-        }
+        if (stream)
+            check_free(stream, end, bytes, call);
     }
 }

@@ -303,6 +303,7 @@ static void on_command_end(struct server *server, int status)
         begin_ending(server);
 }
 
+/* Collect the dead. Without any child left, everything has ended. */
 static void reap(struct server *server)
 {
     struct tree *const tree = &server->tree;
@@ -313,10 +314,11 @@ static void reap(struct server *server)
         if (pid == tree->command_pid)
             on_command_end(server, status);
     }
-    if (tree->state == TREE_LINGERING && only_holders_are_left(tree))
-        begin_ending(server);
-    if (pid < 0 && errno == ECHILD && tree->state != TREE_HOLDING && tree->command_pid == 0)
+    const bool is_childless = pid < 0 && errno == ECHILD;
+    if (is_childless && tree->state != TREE_HOLDING && tree->command_pid == 0)
         tree->state = TREE_ENDED;
+    else if (tree->state == TREE_LINGERING && only_holders_are_left(tree))
+        begin_ending(server);
     else if (tree->state == TREE_KILLING)
         signal_all(SIGKILL); /* what the dead have left to us */
 }

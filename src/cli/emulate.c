@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/paths.h"
 #include "base/size.h"
@@ -21,7 +23,7 @@
 #include "gpus/gpus.h"
 
 #define CARD_MAX   16
-#define CARD_BYTES 256
+#define OPTION_MAX 8 /* arguments beside cards and command, and the NULL at the end */
 
 struct card {
     struct gpu_profile profile;
@@ -178,57 +180,88 @@ static int check_leaves(const struct emulation *emulation)
     return 0;
 }
 
+/* The emulator's command line. Only memory can fail, and that is told once. */
+struct arguments {
+    char **items; /* owned, as are the texts up to owned_count */
+    size_t count, owned_count;
+    bool is_broken;
+};
+
+static void arguments_free(struct arguments *arguments)
+{
+    for (size_t i = 0; i < arguments->owned_count; i++)
+        free(arguments->items[i]);
+    free(arguments->items);
+}
+
+__attribute__((format(printf, 2, 3))) static void arguments_add(struct arguments *arguments,
+                                                                const char *format, ...)
+{
+    va_list values;
+    char *text = NULL;
+
+    va_start(values, format);
+    const int length = vasprintf(&text, format, values);
+    va_end(values);
+    if (length < 0) {
+        arguments->is_broken = true;
+        return;
+    }
+    arguments->items[arguments->count++] = text;
+    arguments->owned_count = arguments->count;
+}
+
 /* As options.c of the emulator reads it. */
-static void card_argument(const struct card *card, char text[CARD_BYTES])
+static void add_card_argument(struct arguments *arguments, const struct card *card)
 {
     const struct gpu_profile *const profile = &card->profile;
     char leave[24] = "-";
 
     if (card->has_leave)
         (void)snprintf(leave, sizeof(leave), "%" PRIu64, card->leave_bytes);
-    (void)snprintf(text, CARD_BYTES, "--card=%s:%" PRIu64 ":%" PRIu64 ":%u:%u:%u:%s:%s",
-                   profile->name, profile->capacity_bytes, profile->context_bytes,
-                   profile->compute_major, profile->compute_minor, profile->multiprocessor_count,
-                   leave, profile->product);
+    arguments_add(arguments, "--card=%s:%" PRIu64 ":%" PRIu64 ":%u:%u:%u:%s:%s", profile->name,
+                  profile->capacity_bytes, profile->context_bytes, profile->compute_major,
+                  profile->compute_minor, profile->multiprocessor_count, leave, profile->product);
+}
+
+static void describe(const struct emulation *emulation, const char *program,
+                     struct arguments *arguments)
+{
+    arguments_add(arguments, "%s", program);
+    for (size_t i = 0; i < emulation->card_count; i++)
+        add_card_argument(arguments, &emulation->cards[i]);
+    arguments_add(arguments, "--free-lag=%" PRIu64, emulation->free_lag_ms);
+    arguments_add(arguments, "--async=%s", emulation->async);
+    if (emulation->state_dir)
+        arguments_add(arguments, "--state=%s", emulation->state_dir);
+    if (emulation->stats_file)
+        arguments_add(arguments, "--stats-file=%s", emulation->stats_file);
+    if (emulation->is_keep)
+        arguments_add(arguments, "--keep");
+    arguments_add(arguments, "--");
 }
 
 static int become_emulator(const struct emulation *emulation, char **command, int command_count)
 {
-    static char cards[CARD_MAX][CARD_BYTES];
-    static char lag[40], async[24], state[PATHS_BYTES + 16], stats[PATHS_BYTES + 16];
-    static char keep[] = "--keep", end[] = "--";
     char program[PATHS_BYTES];
     struct error err = { 0 };
-    char **const arguments = calloc((size_t)command_count + CARD_MAX + 8, sizeof(*arguments));
-    size_t used = 0;
+    OWNED(arguments_free) struct arguments arguments = { 0 };
 
-    if (!arguments || paths_program("brim-emulator", program, &err) < 0) {
-        free(arguments);
-        fprintf(stderr, "brim emulate: %s\n", err.message[0] ? err.message : "out of memory");
+    if (paths_program("brim-emulator", program, &err) < 0) {
+        fprintf(stderr, "brim emulate: %s\n", err.message);
         return COMMAND_FAILED;
     }
-    arguments[used++] = program;
-    for (size_t i = 0; i < emulation->card_count; i++) {
-        card_argument(&emulation->cards[i], cards[i]);
-        arguments[used++] = cards[i];
+    arguments.items =
+        calloc((size_t)command_count + OPTION_MAX + CARD_MAX, sizeof(*arguments.items));
+    if (arguments.items)
+        describe(emulation, program, &arguments);
+    if (!arguments.items || arguments.is_broken) {
+        fprintf(stderr, "brim emulate: out of memory\n");
+        return COMMAND_FAILED;
     }
-    (void)snprintf(lag, sizeof(lag), "--free-lag=%" PRIu64, emulation->free_lag_ms);
-    arguments[used++] = lag;
-    (void)snprintf(async, sizeof(async), "--async=%s", emulation->async);
-    arguments[used++] = async;
-    (void)snprintf(state, sizeof(state), "--state=%s", emulation->state_dir);
-    if (emulation->state_dir)
-        arguments[used++] = state;
-    (void)snprintf(stats, sizeof(stats), "--stats-file=%s", emulation->stats_file);
-    if (emulation->stats_file)
-        arguments[used++] = stats;
-    if (emulation->is_keep)
-        arguments[used++] = keep;
-    arguments[used++] = end;
-    memcpy(arguments + used, command, (size_t)command_count * sizeof(*command));
-    (void)execv(program, arguments);
+    memcpy(arguments.items + arguments.count, command, (size_t)command_count * sizeof(*command));
+    (void)execv(program, arguments.items);
     fprintf(stderr, "brim emulate: %s: %s\n", program, strerror(errno));
-    free(arguments);
     return COMMAND_FAILED;
 }
 

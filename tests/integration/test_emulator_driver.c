@@ -154,12 +154,14 @@ static void test_an_address_tells_what_it_is(void)
     CHECK_CU(CU(cuMemFree_v2)(address));
 }
 
-/* The status of the search; *ret_function as the driver left it. */
+/* The status of the search; *ret_function as the driver set it, from something that is no function.
+ */
 static CUdriverProcAddressQueryResult look_up(const char *name, int version, uint64_t flags,
                                               void **ret_function)
 {
-    CUdriverProcAddressQueryResult status = CU_GET_PROC_ADDRESS_SUCCESS;
+    static CUdriverProcAddressQueryResult status;
 
+    status = CU_GET_PROC_ADDRESS_SUCCESS;
     *ret_function = &status;
     CHECK_CU(CU(cuGetProcAddress_v2)(name, ret_function, version, flags, &status));
     return status;
