@@ -5,7 +5,8 @@
 #include <errno.h>
 
 /* What one list of the driver may hold; compute and graphics are asked for one after the other. */
-#define LIST_MAX 2048
+#define LIST_MAX   2048
+#define READ_TURNS 4 /* for a figure and a list of one moment */
 
 typedef __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list_call;
 
@@ -125,28 +126,58 @@ static int read_list(const struct devices *devices, const struct device *device,
     return r;
 }
 
-int device_read(const struct devices *devices, const struct device *device,
-                struct device_usage *ret_usage, struct error *err)
+static int read_lists(const struct devices *devices, const struct device *device,
+                      struct device_usage *usage, struct error *err)
 {
     const struct driver_nvml *const nvml = &devices->nvml;
     int r = 0;
 
-    ret_usage->process_count = 0;
-    ret_usage->is_truncated = false;
-    ret_usage->has_process_bytes = nvml->compute_v3 || nvml->compute_v2;
-    r = read_memory(devices, device, ret_usage, err);
-    if (r == 0)
-        r = read_list(devices, device, nvml->compute_v3 ? nvml->compute_v3 : nvml->compute_v2,
-                      ret_usage, err);
-    if (r == 0)
-        r = read_list(devices, device, nvml->graphics_v3 ? nvml->graphics_v3 : nvml->graphics_v2,
-                      ret_usage, err);
-    if (r < 0 || ret_usage->process_count == 0)
+    usage->process_count = 0;
+    usage->is_truncated = false;
+    usage->has_process_bytes = nvml->compute_v3 || nvml->compute_v2;
+    r = read_list(devices, device, nvml->compute_v3 ? nvml->compute_v3 : nvml->compute_v2, usage,
+                  err);
+    if (r < 0)
         return r;
-    for (size_t i = 0; i < ret_usage->process_count; i++) {
-        if (ret_usage->processes[i].has_bytes)
-            return 0;
+    return read_list(devices, device, nvml->graphics_v3 ? nvml->graphics_v3 : nvml->graphics_v2,
+                     usage, err);
+}
+
+static bool is_any_told(const struct device_usage *usage)
+{
+    for (size_t i = 0; i < usage->process_count; i++) {
+        if (usage->processes[i].has_bytes)
+            return true;
     }
-    ret_usage->has_process_bytes = false; /* processes are there, and not one has its bytes told */
+    return false;
+}
+
+/*
+ * The gpu's figure and the list of processes are calls of their own, and memory moves in between. A
+ * list that is older than the figure would show a holder's new bytes as foreign, so the list is
+ * taken between two figures until those agree. On a gpu that never rests the smaller one is told:
+ * what it leaves out is growth since the first, and the next sample shows that.
+ */
+int device_read(const struct devices *devices, const struct device *device,
+                struct device_usage *ret_usage, struct error *err)
+{
+    uint64_t before_bytes = 0;
+    int r = read_memory(devices, device, ret_usage, err);
+
+    for (int turn = 0; r == 0 && turn < READ_TURNS; turn++) {
+        before_bytes = ret_usage->used_bytes;
+        r = read_lists(devices, device, ret_usage, err);
+        if (r == 0)
+            r = read_memory(devices, device, ret_usage, err);
+        if (ret_usage->used_bytes == before_bytes)
+            break;
+    }
+    if (r < 0)
+        return r;
+    if (before_bytes < ret_usage->used_bytes)
+        ret_usage->used_bytes = before_bytes;
+    /* Processes are there, and not one has its bytes told. */
+    if (ret_usage->process_count > 0 && !is_any_told(ret_usage))
+        ret_usage->has_process_bytes = false;
     return 0;
 }
