@@ -15,6 +15,9 @@
 
 #include "cuda_state.h"
 
+/* Addresses for each byte of the memfds: room for reservations that are never filled. */
+#define ADDRESS_SPARE 2
+
 struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
 __thread bool cuda_is_in_callback;
 
@@ -155,12 +158,15 @@ static void choose_visible(struct gpu *all, uint32_t count)
 static int open_gpus(uint32_t count)
 {
     static struct gpu all[EMU_GPU_MAX]; /* under the lock */
+    uint64_t space_bytes = 0;
     int r = 0;
 
-    for (uint32_t i = 0; i < count && r == 0; i++)
+    for (uint32_t i = 0; i < count && r == 0; i++) {
         r = open_gpu(&all[i], i);
+        space_bytes += ADDRESS_SPARE * all[i].info.space_bytes;
+    }
     if (r == 0)
-        r = space_open();
+        r = space_open(space_bytes);
     if (r == 0) {
         choose_visible(all, count);
         return 0;

@@ -70,6 +70,7 @@ struct cuda {
     uint32_t gpu_count;
     struct handles contexts, streams, events;
     unsigned char *space; /* owned: addresses without bytes behind them */
+    uint64_t space_bytes;
     struct spans free_space;
     struct range **by_page; /* owned, sparse: the range that covers a page of the space */
     uint64_t next_id;
@@ -99,7 +100,8 @@ struct gpu *device_get(CUdevice device);
 CUresult context_current(struct CUctx_st **ret_context);
 
 /* space.c */
-int space_open(void);
+/* Reserve so many bytes of addresses; once a process. */
+int space_open(uint64_t bytes);
 CUresult space_alloc(struct CUctx_st *context, uint64_t bytes, CUdeviceptr *ret_address);
 CUresult space_free(CUdeviceptr address);
 void space_free_context(struct CUctx_st *context);

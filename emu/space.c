@@ -16,9 +16,6 @@
 
 #include "cuda_state.h"
 
-#define SPACE_BYTES (UINT64_C(8) << 40)
-#define SPACE_PAGES (SPACE_BYTES / EMU_PAGE_BYTES)
-
 #define UNIT_BYTES  UINT64_C(512)
 #define BLOCK_UNITS (EMU_PAGE_BYTES / UNIT_BYTES)
 #define SMALL_BYTES (EMU_PAGE_BYTES / 2)
@@ -33,28 +30,32 @@ struct block {
     uint64_t ids[BLOCK_UNITS];
 };
 
-int space_open(void)
+int space_open(uint64_t bytes)
 {
+    const uint64_t page_count = bytes / EMU_PAGE_BYTES;
+    const size_t table_bytes = page_count * sizeof(struct range *);
+
     if (cuda.space)
         return 0;
-    void *const space =
-        mmap(NULL, SPACE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void *const table = mmap(NULL, SPACE_PAGES * sizeof(struct range *), PROT_READ | PROT_WRITE,
+    /* One page more, because addresses are given out from the next whole page on. */
+    void *const space = mmap(NULL, bytes + EMU_PAGE_BYTES, PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *const table = mmap(NULL, table_bytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    /* Addresses are given out from the next whole page on. */
     if (space == MAP_FAILED || table == MAP_FAILED ||
-        spans_init(&cuda.free_space, SPACE_PAGES - 1) < 0) {
+        spans_init(&cuda.free_space, page_count) < 0) {
         if (space != MAP_FAILED)
-            (void)munmap(space, SPACE_BYTES);
+            (void)munmap(space, bytes + EMU_PAGE_BYTES);
         if (table != MAP_FAILED)
-            (void)munmap(table, SPACE_PAGES * sizeof(struct range *));
+            (void)munmap(table, table_bytes);
         return -ENOMEM;
     }
     const uint64_t start = (uint64_t)(uintptr_t)space;
     cuda.space =
         (unsigned char *)space + (EMU_PAGE_BYTES - start % EMU_PAGE_BYTES) % EMU_PAGE_BYTES;
     cuda.by_page = table;
+    cuda.space_bytes = bytes;
     return 0;
 }
 
@@ -62,7 +63,7 @@ bool space_contains(CUdeviceptr address)
 {
     const uint64_t start = (uint64_t)(uintptr_t)cuda.space;
 
-    return cuda.space && address >= start && address - start < SPACE_BYTES - EMU_PAGE_BYTES;
+    return cuda.space && address >= start && address - start < cuda.space_bytes;
 }
 
 static uint64_t page_of(CUdeviceptr address)
@@ -179,7 +180,7 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
     uint64_t page = 0;
     struct range *const range = calloc(1, sizeof(*range));
 
-    if (!range || page_count > SPACE_PAGES || spans_take(&cuda.free_space, page_count, &page) < 0) {
+    if (!range || spans_take(&cuda.free_space, page_count, &page) < 0) {
         free(range);
         return cuda_count_oom(gpu);
     }
