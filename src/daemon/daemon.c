@@ -113,6 +113,28 @@ static void open_timers(struct daemon *daemon)
     daemon->wakeup_ms = CLOCK_NEVER_MS;
 }
 
+static void on_doors(uv_fs_event_t *event, const char *name, int events, int status)
+{
+    struct daemon *daemon = event->data;
+
+    (void)name;
+    (void)events;
+    (void)status;
+    if (!daemon->is_ending && !place_is_there(&daemon->place))
+        daemon_end(daemon, "its sockets were removed: nobody can reach it any more");
+}
+
+/* Where the kernel has no watch left, the daemon does without: it only misses its doors' end. */
+static void watch_doors(struct daemon *daemon)
+{
+    (void)uv_fs_event_init(daemon->loop, &daemon->doors);
+    daemon->doors.data = daemon;
+    const int r = uv_fs_event_start(&daemon->doors, on_doors, daemon->place.runtime_dir, 0);
+    if (r < 0)
+        log_warn("daemon", "event=doors_not_watched reason=\"%s\"", uv_strerror(r));
+    uv_unref((uv_handle_t *)&daemon->doors);
+}
+
 static void on_history_failed(void *user, const struct error *err)
 {
     char safe[LOG_ESCAPED_BYTES];
@@ -200,6 +222,7 @@ int daemon_open(uv_loop_t *loop, const struct options *options, struct place *ta
         return r; /* the process ends now: its memory and descriptors go with it */
     *take_place =
         (struct place){ .runtime_lock_fd = -1, .state_lock_fd = -1, .lease_fd = -1, .api_fd = -1 };
+    watch_doors(daemon);
     note_gpu(daemon, "daemon_started", -1, 0, BRIM_VERSION);
     *ret_daemon = daemon;
     return 0;
@@ -231,6 +254,7 @@ void daemon_end(struct daemon *daemon, const char *reason)
     uv_close((uv_handle_t *)&daemon->wakeup, NULL);
     uv_close((uv_handle_t *)&daemon->chores, NULL);
     uv_close((uv_handle_t *)&daemon->ending, NULL);
+    uv_close((uv_handle_t *)&daemon->doors, NULL);
     for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }

@@ -63,6 +63,7 @@ struct daemon {
     unsigned chores_count;
     uv_timer_t ending;
     uv_signal_t signals[3];
+    uv_fs_event_t doors; /* changes in the runtime directory */
 };
 
 /* Everything but the loop's turning. */

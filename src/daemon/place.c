@@ -147,24 +147,44 @@ static int bind_socket(enum scope scope, int type, const char *path, int *ret_fd
     return 0;
 }
 
+static bool socket_is_there(const struct place_socket *socket)
+{
+    struct stat info;
+
+    return socket->path[0] != '\0' && lstat(socket->path, &info) == 0 &&
+           info.st_dev == socket->device && info.st_ino == socket->inode;
+}
+
+static int open_door(enum scope scope, int type, const char *path, struct place_socket *ret_socket,
+                     int *ret_fd, struct error *err)
+{
+    OWNED(fd_close) int fd = -1;
+    struct stat info;
+    const int r = bind_socket(scope, type, path, &fd, err);
+
+    if (r < 0)
+        return r;
+    if (lstat(path, &info) < 0)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    ret_socket->device = info.st_dev;
+    ret_socket->inode = info.st_ino;
+    (void)snprintf(ret_socket->path, sizeof(ret_socket->path), "%s", path);
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
 static int bind_both(enum scope scope, struct place *place, struct error *err)
 {
     char path[PATHS_SOCKET_BYTES];
-    int r = 0;
+    int r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_LEASE_SOCKET, err);
 
-    r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_LEASE_SOCKET, err);
     if (r == 0)
-        r = bind_socket(scope, SOCK_SEQPACKET, path, &place->lease_fd, err);
-    if (r < 0)
-        return r;
-    (void)snprintf(place->lease_path, sizeof(place->lease_path), "%s", path);
-    r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_API_SOCKET, err);
+        r = open_door(scope, SOCK_SEQPACKET, path, &place->lease_socket, &place->lease_fd, err);
     if (r == 0)
-        r = bind_socket(scope, SOCK_STREAM, path, &place->api_fd, err);
-    if (r < 0)
-        return r;
-    (void)snprintf(place->api_path, sizeof(place->api_path), "%s", path);
-    return 0;
+        r = paths_join(path, sizeof(path), place->runtime_dir, PATHS_API_SOCKET, err);
+    if (r == 0)
+        r = open_door(scope, SOCK_STREAM, path, &place->api_socket, &place->api_fd, err);
+    return r;
 }
 
 static int lock_dirs(struct place *place, struct error *err)
@@ -201,14 +221,22 @@ int place_open(const struct options *options, struct place *ret_place, struct er
     return 0;
 }
 
+bool place_is_there(const struct place *place)
+{
+    return socket_is_there(&place->lease_socket) && socket_is_there(&place->api_socket);
+}
+
+static void unlink_socket(struct place_socket *socket)
+{
+    if (socket_is_there(socket))
+        (void)unlink(socket->path);
+    socket->path[0] = '\0';
+}
+
 void place_unlink(struct place *place)
 {
-    if (place->lease_path[0] != '\0')
-        (void)unlink(place->lease_path);
-    if (place->api_path[0] != '\0')
-        (void)unlink(place->api_path);
-    place->lease_path[0] = '\0';
-    place->api_path[0] = '\0';
+    unlink_socket(&place->lease_socket);
+    unlink_socket(&place->api_socket);
 }
 
 void place_close(struct place *place)

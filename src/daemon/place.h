@@ -2,6 +2,9 @@
 #ifndef DAEMON_PLACE_H
 #define DAEMON_PLACE_H
 
+#include <stdbool.h>
+#include <sys/types.h>
+
 #include "base/error.h"
 #include "base/paths.h"
 #include "daemon/options.h"
@@ -10,13 +13,24 @@
  * The place of a daemon: its directories, the locks that make it the only one there, and its two
  * listening sockets. A socket left by a daemon that died is replaced, which is safe because the
  * lock is held; anything else at that path is somebody else's and stays.
+ *
+ * The runtime directory can vanish under a living daemon: it does when its user logs out, and comes
+ * back empty at the next login. Nobody can reach the daemon then, and its locks keep the gpus from
+ * the next one; so it must find out, and must not unlink the next one's sockets when it ends.
  */
+
+/* A socket's name, and the file that was made under it. */
+struct place_socket {
+    char path[PATHS_SOCKET_BYTES]; /* "": not bound */
+    dev_t device;
+    ino_t inode;
+};
 
 struct place {
     char runtime_dir[PATHS_BYTES];
     char state_dir[PATHS_BYTES];
-    char lease_path[PATHS_SOCKET_BYTES]; /* "": not bound */
-    char api_path[PATHS_SOCKET_BYTES];
+    struct place_socket lease_socket;
+    struct place_socket api_socket;
     int runtime_lock_fd; /* owned, all four; -1: none */
     int state_lock_fd;
     int lease_fd;
@@ -25,6 +39,8 @@ struct place {
 
 /* -EEXIST: another daemon is there already; the message says which. */
 int place_open(const struct options *options, struct place *ret_place, struct error *err);
+/* Whether both sockets are still where clients look for them. */
+bool place_is_there(const struct place *place);
 /* Unlink the sockets: nobody else can come in. */
 void place_unlink(struct place *place);
 /* Unlinks the sockets and gives up the locks; descriptors that were taken (-1) are left alone. */
