@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,7 @@ char *output_old_path(const char *path, uint64_t generation)
 int output_make_dir(const char *path, struct error *err)
 {
     OWNED(freep) char *dir = strdup(path);
+    struct stat info;
 
     if (!dir)
         return error_set(err, -ENOMEM, "out of memory");
@@ -79,6 +81,8 @@ int output_make_dir(const char *path, struct error *err)
     }
     char *slash = strrchr(dir, '/');
     slash[slash == dir ? 1 : 0] = '\0';
+    if (stat(dir, &info) == 0 && !S_ISDIR(info.st_mode))
+        return error_set(err, -ENOTDIR, "the output directory %s is a file; move it away", dir);
     if (access(dir, W_OK | X_OK) < 0)
         return error_set(err, -errno, "cannot write to the output directory %s: %s", dir,
                          strerror(errno));
@@ -111,7 +115,11 @@ int output_commit(const char *attempt_path, const char *path, uint64_t *ret_byte
     fd = open(attempt_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT)
         return error_set(err, -ENOENT, "it said done, but there is no output at %s", attempt_path);
-    if (fd < 0 || fstat(fd, &info) < 0)
+    if (fd < 0 && errno == EACCES)
+        return error_set(err, -EINVAL, "it made the output %s unreadable", attempt_path);
+    /* A link, or a socket. */
+    const bool cannot_be_file = fd < 0 && (errno == ELOOP || errno == ENXIO);
+    if (!cannot_be_file && (fd < 0 || fstat(fd, &info) < 0))
         return error_set(err, -errno, "cannot read the output %s: %s", attempt_path,
                          strerror(errno));
     if (!S_ISREG(info.st_mode))
@@ -158,7 +166,7 @@ int output_is_full(const char *path)
         return 0;
     char *slash = strrchr(dir, '/');
     slash[slash == dir ? 1 : 0] = '\0';
-    if (statvfs(dir, &info) < 0)
+    if (statvfs(dir, &info) < 0 || info.f_blocks == 0) /* 0: it does not tell */
         return 0;
     return (uint64_t)info.f_bavail * info.f_frsize < FULL_BYTES ||
            (info.f_files > 0 && info.f_favail == 0);

@@ -75,7 +75,8 @@ void work_give_back(struct run *run, struct worker *worker)
     forget_segment(worker);
 }
 
-/* Whether the failure is the disk's and not the segment's: then nothing is counted. */
+/* On a full disk a failure is not the segment's, and what is said to be done may be cut short: few
+ * programs check their last write. Neither counts. */
 static bool stop_for_full_disk(struct run *run, struct worker *worker)
 {
     struct error err = { 0 };
@@ -120,19 +121,27 @@ void work_failed(struct run *run, struct worker *worker, const char *reason)
         run_fail(run, r, &err);
 }
 
-void work_done(struct run *run, struct worker *worker)
+static int commit(struct run *run, struct worker *worker, struct error *err)
 {
     unsigned char hash[DIGEST_BYTES];
-    struct error err = { 0 };
     uint64_t bytes = 0;
-    int r = output_commit(worker->attempt_path, worker->path, &bytes, hash, &err);
+    const int r = output_commit(worker->attempt_path, worker->path, &bytes, hash, err);
 
-    if (r == -ENOENT || r == -EINVAL || r == -ELOOP) {
+    return r < 0 ? r : segments_done(run->segments, worker->segment, bytes, hash, err);
+}
+
+void work_done(struct run *run, struct worker *worker)
+{
+    struct error err = { 0 };
+    int r = 0;
+
+    if (stop_for_full_disk(run, worker))
+        return;
+    r = commit(run, worker, &err);
+    if (r == -ENOENT || r == -EINVAL) {
         work_failed(run, worker, err.message);
         return;
     }
-    if (r == 0)
-        r = segments_done(run->segments, worker->segment, bytes, hash, &err);
     if (r < 0) {
         work_give_back(run, worker);
         run_fail(run, r, &err);

@@ -67,6 +67,20 @@ def test_done_without_an_output_is_a_failure(batch):
     assert "it said done, but there is no output at" in batch.show()["failures"][0]["reason"]
 
 
+@pytest.mark.parametrize("made", [
+    'import os; os.symlink("/etc/hostname", os.environ["OUT"])',
+    'import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ["OUT"])',
+    'import os; os.mkdir(os.environ["OUT"])',
+])
+def test_an_output_that_is_no_file_costs_the_segment_alone(batch, made):
+    batch.write_input(3)
+    done = batch.run("--each", "--retries", "0", command=(sys.executable, "-c", made))
+    assert done.returncode == 1, done.stderr
+    failures = batch.show()["failures"]
+    assert len(failures) == 3
+    assert all(failure["reason"].endswith("is no regular file") for failure in failures)
+
+
 def test_a_time_limit_ends_a_segment(batch):
     done = batch.run("--retries", "0", "--timeout", "700ms", env={"SILENT_AT": "000001"})
     assert done.returncode == 1
@@ -212,6 +226,26 @@ def test_a_full_disk_loses_nothing(batch):
         batch.machine.run("mount", "-o", "remount,size=4m", batch.dir / "out")
         assert batch.run("--retries", "0").returncode == 0
         batch.check_complete()
+    finally:
+        batch.machine.run("umount", batch.dir / "out")
+
+
+def test_what_is_said_to_be_done_on_a_full_disk_is_not_believed(batch):
+    """Few programs look whether their last write went through."""
+    (batch.dir / "out").mkdir()
+    mounted = batch.machine.run("mount", "-t", "tmpfs", "-o", "size=256k", "none",
+                                batch.dir / "out")
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system is not allowed here")
+    command = ("sh", "-c", 'head -c 30000 /dev/zero > "$OUT"; true')
+    try:
+        done = batch.run("--each", command=command)
+        assert done.returncode == 1, done.stderr
+        assert "make room and run the batch again" in done.stderr
+        batch.machine.run("mount", "-o", "remount,size=4m", batch.dir / "out")
+        assert batch.run("--each", command=command).returncode == 0
+        sizes = {path.stat().st_size for path in (batch.dir / "out").iterdir()}
+        assert sizes == {30000} and len(batch.outputs()) == 50
     finally:
         batch.machine.run("umount", batch.dir / "out")
 
