@@ -93,6 +93,11 @@ static int check_paths(const struct stack_batch *batch, struct error *err)
                          "batch '%s': the output '%s' is the same for every segment; put "
                          "${SEGMENT} into it",
                          batch->name, batch->output);
+    if (batch->output[strlen(batch->output) - 1] == '/')
+        return error_set(err, -EINVAL,
+                         "batch '%s': the output '%s' names a directory; each segment gets one "
+                         "file: ${SEGMENT}.wav",
+                         batch->name, batch->output);
     return 0;
 }
 

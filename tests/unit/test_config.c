@@ -145,6 +145,11 @@ static void test_what_is_missing_is_named(void)
         "    vram: 1GB\n",
         "brim.yaml:2:3: batch 'a': the output '/home/me/book/same.wav' is the same for every "
         "segment; put ${SEGMENT} into it");
+    expect_error(
+        "batches:\n  a:\n    command: [x]\n    input: { lines: i }\n"
+        "    output: ${SEGMENT}/\n    vram: 1GB\n",
+        "brim.yaml:2:3: batch 'a': the output '/home/me/book/${SEGMENT}/' names a directory; each "
+        "segment gets one file: ${SEGMENT}.wav");
 }
 
 static void test_broken_yaml_keeps_its_place(void)
