@@ -196,7 +196,9 @@ static int open_own(const char *dir, const char *name, int flags, int *ret_fd, s
     *ret_fd = open(path, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (*ret_fd < 0)
         return error_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-    return move_up(ret_fd);
+    r = move_up(ret_fd);
+    return r < 0 ? error_set(err, r, "no file descriptor is left for %s; raise ulimit -n", path)
+                 : 0;
 }
 
 /* The daemon's working directory is not ours, so a relative path would mean another place there. */
