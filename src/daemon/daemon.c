@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "daemon/control.h"
 #include "daemon/decide.h"
+#include "daemon/held.h"
 #include "daemon/holder.h"
 #include "daemon/note.h"
 #include "daemon/recorder.h"
@@ -60,6 +61,7 @@ static void on_chores(uv_timer_t *timer)
     struct daemon *daemon = timer->data;
     bool is_more = holders_look_after(daemon);
 
+    is_more |= requests_expire(daemon);
     daemon->chores_count++;
     if (daemon->chores_count % LOCKS_EVERY == 0)
         is_more |= !gpus_retry_locks(daemon);

@@ -54,6 +54,7 @@ void request_hold(struct session *session, const struct message *message)
     held->message = *message;
     session->held_count++;
     TAILQ_INSERT_TAIL(&daemon->sessions.held, held, entry);
+    daemon_want_chores(daemon);
     sampler_want(daemon);
 }
 
@@ -64,11 +65,16 @@ static void held_free(struct held_request_list *list, struct held_request *held)
     free(held);
 }
 
-/* Who comes back for a lease must not hear that there is no such gpu only because the driver has
- * not answered this daemon yet. */
+/* Nobody must hear that there is no such gpu only because the driver has not answered this daemon
+ * yet, while they are ready to wait. */
 static bool must_stay(const struct daemon *daemon, const struct held_request *held)
 {
-    return held->message.type == MESSAGE_REATTACH && daemon->gpus.count == 0;
+    if (daemon->gpus.count > 0)
+        return false;
+    if (held->message.type == MESSAGE_REATTACH)
+        return true;
+    return daemon->sampler.is_helper_failing && held->message.type == MESSAGE_ACQUIRE &&
+           clock_now_ms() < clock_after_ms(held->arrived_ms, held->message.acquire.max_wait_ms);
 }
 
 static struct held_request *next_to_put(const struct daemon *daemon)
@@ -91,6 +97,13 @@ void requests_resume(struct daemon *daemon)
         held_free(&daemon->sessions.held, held);
         put(session, &message, arrived_ms);
     }
+}
+
+bool requests_expire(struct daemon *daemon)
+{
+    if (daemon->sampler.is_helper_failing && daemon->gpus.count == 0)
+        requests_resume(daemon);
+    return !TAILQ_EMPTY(&daemon->sessions.held);
 }
 
 void requests_forget(struct session *session)

@@ -14,6 +14,9 @@
 void request_hold(struct session *session, const struct message *message);
 /* Facts are in, or cannot be had: put the held ones to the budget. */
 void requests_resume(struct daemon *daemon);
+/* Once a second: those whose wait has passed while the driver has never answered. true: some are
+ * held. */
+bool requests_expire(struct daemon *daemon);
 /* The session is gone: forget its held ones. */
 void requests_forget(struct session *session);
 /* BURST_END: its held bursts are answered as cancelled. */

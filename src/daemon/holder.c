@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <brim/brim.h>
 
@@ -115,6 +117,17 @@ void holder_forget(struct holder *holder)
     holder_free(&daemon->holders, holder);
 }
 
+/* In the unit and from the zero of a process's start time. */
+static uint64_t ticks_now(void)
+{
+    const uint64_t per_second = (uint64_t)sysconf(_SC_CLK_TCK);
+    struct timespec now = { 0 };
+
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * per_second +
+           (uint64_t)now.tv_nsec * per_second / UINT64_C(1000000000);
+}
+
 void holder_release(struct holder *holder, const char *reason)
 {
     struct daemon *daemon = holder->daemon;
@@ -136,6 +149,7 @@ void holder_release(struct holder *holder, const char *reason)
         return;
     }
     holder->is_released = true;
+    holder->released_ticks = ticks_now();
     daemon->holders.draining_count++;
     recorder_lease_gone(daemon->recorder, holder);
     sampler_want_drain(daemon);

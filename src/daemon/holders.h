@@ -45,10 +45,12 @@ struct holder {
     uint32_t flags;              /* BRIM_CLAIM_* of brim.h, as they came */
     bool is_granted;             /* not waiting any more */
     bool is_released;            /* drains */
-    bool is_held_by_pid;         /* lives while its process does, connection or not */
-    bool is_holder_gone;   /* that process has ended; the connection, passed on, still holds it */
-    bool is_burst_waiting; /* burst_seq is to be answered */
-    uint32_t acquire_seq;  /* the requests that wait for an answer */
+    uint64_t released_ticks; /* when, in the ticks of process start times: what starts later is not
+                                of it */
+    bool is_held_by_pid;     /* lives while its process does, connection or not */
+    bool is_holder_gone;     /* that process has ended; the connection, passed on, still holds it */
+    bool is_burst_waiting;   /* burst_seq is to be answered */
+    uint32_t acquire_seq;    /* the requests that wait for an answer */
     uint32_t burst_seq;
 
     /* What the waiting one was told last: QUEUED is sent again when the kind of reason changes. */

@@ -42,9 +42,25 @@ bool origin_may_claim(uid_t uid, pid_t pid)
     return origin_uid(pid, &owner) == 0 && (uid == 0 || owner == uid);
 }
 
-static bool is_root_of_lease(const struct holders *holders, const struct process_info *info)
+/* What a process that started after the release uses, nobody has to give back. A tick is 10 ms:
+ * what started in the same one counts as later, and is foreign then, which takes no byte out of the
+ * sum. */
+static bool can_own(const struct holder *holder, uint64_t start_ticks)
 {
-    return holder_next_of_root(holders, info->pid, info->start_ticks, NULL) != NULL;
+    return !holder->is_released || start_ticks < holder->released_ticks;
+}
+
+/* Whether a lease starts at this process that may own what one started then uses. */
+static bool is_root_of_lease(const struct holders *holders, const struct process_info *info,
+                             uint64_t start_ticks)
+{
+    const struct holder *holder = NULL;
+
+    while ((holder = holder_next_of_root(holders, info->pid, info->start_ticks, holder))) {
+        if (can_own(holder, start_ticks))
+            return true;
+    }
+    return false;
 }
 
 /* BRIM_LEASE=12 or BRIM_LEASE=l12 among the NUL-separated strings. */
@@ -66,7 +82,8 @@ static uint64_t lease_in_environment(const char *text, size_t text_bytes)
     return 0;
 }
 
-static const struct holder *find_by_environment(const struct holders *holders, pid_t pid)
+static const struct holder *find_by_environment(const struct holders *holders, pid_t pid,
+                                                uint64_t start_ticks)
 {
     OWNED(freep) char *text = NULL;
     const struct holder *holder = NULL;
@@ -79,13 +96,15 @@ static const struct holder *find_by_environment(const struct holders *holders, p
         return NULL; /* another user's, or gone */
     id = lease_in_environment(text, text_bytes);
     holder = id != 0 ? holder_find(holders, id) : NULL;
-    return holder && origin_may_claim(holder->uid, pid) ? holder : NULL;
+    return holder && can_own(holder, start_ticks) && origin_may_claim(holder->uid, pid) ? holder
+                                                                                        : NULL;
 }
 
 bool origin_find(const struct holders *holders, pid_t pid, struct origin *ret_origin)
 {
     const struct holder *holder = NULL;
     struct process_info info = { 0 };
+    uint64_t start_ticks = 0;
     pid_t at = pid;
 
     if (holders->count == 0)
@@ -93,13 +112,15 @@ bool origin_find(const struct holders *holders, pid_t pid, struct origin *ret_or
     for (int depth = 0; at > 1 && depth < DEPTH_MAX; depth++) {
         if (process_read(at, &info) < 0)
             break;
-        if (is_root_of_lease(holders, &info)) {
+        if (depth == 0)
+            start_ticks = info.start_ticks;
+        if (is_root_of_lease(holders, &info, start_ticks)) {
             *ret_origin = (struct origin){ info.pid, info.start_ticks };
             return true;
         }
         at = info.parent_pid;
     }
-    holder = find_by_environment(holders, pid);
+    holder = find_by_environment(holders, pid, start_ticks);
     if (!holder)
         return false;
     *ret_origin = (struct origin){ holder->root_pid, holder->root_ticks };

@@ -208,6 +208,7 @@ static void on_end(void *user, const struct facts_end *end)
     if (!sampler->is_answering)
         gpus_begin_answer(daemon);
     sampler->is_answering = false;
+    sampler->is_helper_failing = false;
     if (end->status != 0) {
         set_problem(daemon, end->problem[0] != '\0' ? end->problem : "the driver does not answer");
         answered(daemon);
@@ -232,6 +233,7 @@ static void on_failed(void *user, const char *problem)
     struct daemon *daemon = user;
 
     daemon->sampler.is_answering = false;
+    daemon->sampler.is_helper_failing = true;
     set_problem(daemon, problem);
     answered(daemon);
 }

@@ -41,6 +41,7 @@ struct sampler {
     uint64_t active_until_ms;  /* a lease was here a moment ago */
     uint64_t watched_until_ms; /* somebody looks */
     bool is_answering;         /* the helper is in the middle of an answer */
+    bool is_helper_failing;    /* the last question had no answer at all */
     bool is_restored;          /* the gpus are known, and the last daemon's leases are back */
     char problem[SAMPLER_PROBLEM_BYTES]; /* "" : none */
     struct refresher_list refreshers;

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """brimd and the driver: whose bytes are whose, helpers that hang, and whose gpu it is."""
-import os
-import shutil
-import signal
 import struct
 import subprocess
 import time
@@ -29,41 +26,6 @@ def test_one_gpu_has_one_arbiter_and_the_other_daemon_says_who(daemon, short_dir
     daemon.stop()
     while other.client().acquire(resident=GIB)["type"] != raw.GRANTED:
         pass  # it tries again every few seconds
-
-
-def fake_helper(machine, directory, script):
-    """A directory with brimd and a brim-helper of our own beside it."""
-    directory.mkdir()
-    shutil.copy2(machine.build / "brimd", directory / "brimd")
-    helper = directory / "brim-helper"
-    helper.write_text(script)
-    helper.chmod(0o755)
-    return directory / "brimd"
-
-
-def test_a_helper_that_hangs_is_killed_and_nothing_is_granted(emulator, short_dir):
-    brimd = fake_helper(emulator, short_dir / "bin",
-                        "#!/bin/sh\necho $$ >> $BRIM_STATE_DIR/helpers\nexec sleep 1000\n")
-    daemon = Daemon(emulator, program=brimd)
-    assert daemon.answer == "ready\n"
-    refused = daemon.client().acquire(resident=GIB)
-    assert refused["type"] == raw.REFUSED
-    assert "brim-helper" in refused["text"]
-    assert "brim-helper" in emulator.ps()["problem"]
-    daemon.stop()
-    for pid in (emulator.state_dir / "helpers").read_text().split():
-        assert not os.path.exists(f"/proc/{pid}/exe")
-
-
-def test_a_helper_that_dies_comes_back_and_so_do_the_facts(daemon):
-    client = daemon.client()
-    client.acquire(name="holder", resident=GIB)
-    children = f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children"
-    helper = int(open(children, encoding="ascii").read().split()[0])
-    os.kill(helper, signal.SIGKILL)
-    daemon.machine.events.wait(kind="facts_failed")
-    daemon.machine.events.wait(kind="facts_back")
-    assert daemon.client().acquire(name="later", resident=GIB)["type"] == raw.GRANTED
 
 
 def test_a_running_program_can_be_adopted(daemon):
@@ -159,19 +121,6 @@ def test_bytes_bound_to_a_worker_follow_it(daemon):
     assert daemon.machine.ps()["gpus"][0]["foreign_bytes"] == 0
 
 
-def test_a_helper_that_stops_answering_is_replaced(daemon):
-    client = daemon.client()
-    client.acquire(name="holder", resident=GIB)
-    events = daemon.machine.events
-    children = f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children"
-    helper = int(open(children, encoding="ascii").read().split()[0])
-    os.kill(helper, signal.SIGSTOP)
-    failed = events.wait(kind="facts_failed")
-    assert "2 s" in failed["text"]
-    events.wait(kind="facts_back")
-    assert not os.path.exists(f"/proc/{helper}/exe")
-
-
 def test_the_system_scope_has_a_socket_for_its_group(emulator, short_dir):
     dirs = [short_dir / "run-brim", short_dir / "lib-brim"]
     daemon = Daemon(emulator, options=("--scope", "system", "--runtime-dir", dirs[0],
@@ -188,3 +137,12 @@ def test_the_reserve_is_as_large_as_was_said(emulator):
     daemon = Daemon(emulator, options=("--reserve", "2GiB"))
     assert emulator.ps()["gpus"][0]["reserve_bytes"] == 2 * GIB
     assert daemon.client().acquire(resident=int(10.5 * GIB))["code"] == raw.NEVER_FITS
+
+
+def test_what_starts_after_the_release_is_not_of_the_lease(daemon):
+    client = daemon.client()
+    client.acquire(name="done", resident=GIB)
+    assert client.ask(raw.RELEASE)["type"] == raw.DONE
+    program = hog(daemon.machine)
+    foreign = wait_for_foreign(daemon.machine, 5 * 10**9)["foreign"]
+    assert [one["pid"] for one in foreign] == [program.pid]
