@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brim: ask for GPU memory before you take it.
+
+    import brim
+
+    with brim.lease("llm", resident="5.2GiB", burst="2.1GiB", max_wait=600) as lease:
+        model = load()
+        lease.ready()
+        for request in requests:
+            with lease.burst():
+                answer(model, request)
+
+docs/python.md has the rest: asyncio, workers of a batch, stages, PyTorch.
+"""
+from __future__ import annotations
+
+from ._errors import (Cancelled, Error, Forked, Invalid, Lost, NeverFits, NoDaemon, NoLibrary,
+                      Refused, StateError)
+from ._lease import Burst, Lease, current, lease, with_burst
+from ._size import format_size, parse_size
+from ._worker import Segment, heartbeat, on_flush, segments
+
+TYPE_CHECKING = False  # importing typing takes longer than all of brim
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._client import events, ps, why
+    from ._session import session
+    from ._stage import stage
+
+__version__ = "0.1.0"
+__all__ = [
+    "Burst", "Cancelled", "Error", "Forked", "Invalid", "Lease", "Lost", "NeverFits", "NoDaemon",
+    "NoLibrary", "Refused", "Segment", "StateError", "current", "events", "format_size",
+    "heartbeat", "lease", "on_flush", "parse_size", "ps", "segments", "session", "stage", "why",
+    "with_burst",
+]
+
+# Imported when they are asked for: http.client alone takes longer to import than all of the rest.
+_LATER = {"events": "_client", "ps": "_client", "why": "_client", "session": "_session",
+          "stage": "_stage"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return value
