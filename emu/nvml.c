@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The emulated libnvidia-ml: initialisation, the devices and who they are. nvml_use.c tells what is
- * going on on them. A device handle is a number, its index + 1.
+ * The emulated libnvidia-ml: initialisation, the devices and who they are. nvml_use.c and
+ * nvml_monitor.c tell what is going on on them. A device handle is a number, its index + 1.
  */
 
 #include <errno.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What goes on on the devices: memory, processes, and the figures that monitors show. Memory and
- * processes are the server's facts. The emulated card does no work, so it is idle and cool.
+ * What goes on on the devices: memory and processes, which are the server's facts.
  */
 
 #include "nvml_state.h"
@@ -143,82 +142,4 @@ nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsig
 {
     (void)infos;
     return list_none(device, count);
-}
-
-static nvmlReturn_t answer_number(nvmlDevice_t device, unsigned int *out, unsigned int number)
-{
-    uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
-
-    if (status != NVML_SUCCESS)
-        return status;
-    if (!out)
-        return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
-    *out = number;
-    return nvml_leave(NVML_SUCCESS);
-}
-
-nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
-{
-    if (!rates)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    rates->memory = 0;
-    return answer_number(device, &rates->gpu, 0);
-}
-
-nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned int *celsius)
-{
-    return sensor == 0 ? answer_number(device, celsius, 40) : NVML_ERROR_INVALID_ARGUMENT;
-}
-
-nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *milliwatts)
-{
-    return answer_number(device, milliwatts, 20000);
-}
-
-nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *milliwatts)
-{
-    return answer_number(device, milliwatts, 285000);
-}
-
-nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int type, unsigned int *mhz)
-{
-    return type >= 0 && type <= 3 ? answer_number(device, mhz, type == 2 ? 405 : 210)
-                                  : NVML_ERROR_INVALID_ARGUMENT;
-}
-
-nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, int type, unsigned int *mhz)
-{
-    return type >= 0 && type <= 3 ? answer_number(device, mhz, type == 2 ? 10501 : 2610)
-                                  : NVML_ERROR_INVALID_ARGUMENT;
-}
-
-nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int *pct)
-{
-    (void)device;
-    (void)pct;
-    return NVML_ERROR_NOT_SUPPORTED;
-}
-
-nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, int *mode)
-{
-    unsigned int number = 0;
-    const nvmlReturn_t status = answer_number(device, &number, 0);
-
-    if (status == NVML_SUCCESS && mode)
-        *mode = (int)number;
-    return mode ? status : NVML_ERROR_INVALID_ARGUMENT;
-}
-
-nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, int *mode)
-{
-    return nvmlDeviceGetPersistenceMode(device, mode); /* 0: default */
-}
-
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending)
-{
-    (void)device;
-    (void)current;
-    (void)pending;
-    return NVML_ERROR_NOT_SUPPORTED;
 }
