@@ -23,6 +23,8 @@
 #include "base/process.h"
 #include "cuda/cuda.h"
 
+#define CLIENT_MAX ((rlim_t)32768)
+
 static void client_close(struct server *server, struct client *client)
 {
     holding_end(server, client);
@@ -37,6 +39,7 @@ static void client_close(struct server *server, struct client *client)
     if (client->next)
         client->next->previous = client->previous;
     free(client);
+    server->client_count--;
     if (!server->is_listening)
         server->is_listening = server_watch(server, &server->listener) == 0;
 }
@@ -251,6 +254,7 @@ static int client_open(struct server *server, int fd)
     if (client->next)
         client->next->previous = client;
     server->clients = client;
+    server->client_count++;
     int r = identify(client);
     client->socket_watch = (struct watch){ on_packet, client->fd };
     client->process_watch = (struct watch){ on_process_end, client->pidfd };
@@ -266,16 +270,32 @@ static int client_open(struct server *server, int fd)
 static void on_connection(struct server *server, struct watch *watch)
 {
     const int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const bool is_full = fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
 
-    if (fd >= 0 && client_open(server, fd) != -EMFILE)
+    if (fd >= 0)
+        (void)client_open(server, fd);
+    if (!is_full && server->client_count < server->client_max)
         return;
-    if (fd < 0 && errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
-        return;
-    /* Out of descriptors: whoever connects waits until somebody leaves. */
-    if (server->clients) {
+    /* No place, or no descriptor: whoever connects waits until somebody leaves. */
+    if (server->client_count > 0) {
         server_unwatch(server, &server->listener);
         server->is_listening = false;
     }
+}
+
+/* A client takes two descriptors. The limit is raised as far as it goes; the command gets its own
+ * back. */
+static void find_room(struct server *server)
+{
+    struct rlimit limit = { 0 };
+
+    if (getrlimit(RLIMIT_NOFILE, &server->file_limit) < 0)
+        server->file_limit = (struct rlimit){ 1024, 1024 };
+    limit = server->file_limit;
+    limit.rlim_cur = limit.rlim_max < CLIENT_MAX * 2 ? limit.rlim_max : CLIENT_MAX * 2;
+    if (limit.rlim_cur < server->file_limit.rlim_cur || setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        limit = server->file_limit;
+    server->client_max = limit.rlim_cur < 256 ? 64 : (size_t)limit.rlim_cur / 2 - 64;
 }
 
 int client_listen(struct server *server, struct error *err)
@@ -284,6 +304,7 @@ int client_listen(struct server *server, struct error *err)
 
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->socket_path);
     server->late_last = &server->late_first;
+    find_room(server);
     server->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (server->listen_fd < 0 ||
         bind(server->listen_fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||

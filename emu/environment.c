@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,14 @@ static int set_program_path(void)
     return failed ? -ENOMEM : 0;
 }
 
+static void restore_signals(void)
+{
+    sigset_t none;
+
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int environment_apply(const struct server *server)
 {
     char profiles[EMU_GPU_MAX * sizeof(server->cards[0].profile)];
@@ -171,5 +180,9 @@ int environment_apply(const struct server *server)
                    /* What an outer `brim run` chose is no card of ours. */
                    unsetenv("CUDA_VISIBLE_DEVICES") < 0))
         r = -errno;
+    if (r == 0 && setrlimit(RLIMIT_NOFILE, &server->file_limit) < 0)
+        r = -errno;
+    if (r == 0)
+        restore_signals();
     return r;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -100,9 +101,12 @@ struct server {
     uint32_t card_count;
     int epoll_fd, listen_fd; /* owned */
     struct watch listener;
-    bool is_listening;      /* off while descriptors have run out */
+    bool is_listening;      /* off while there are as many clients as may be */
     struct client *clients; /* owned */
-    struct extent *wipe;    /* owned; places to be punched before they are given out again */
+    size_t client_count;
+    size_t client_max;        /* by the limit of descriptors */
+    struct rlimit file_limit; /* as the command is to have it */
+    struct extent *wipe;      /* owned; places to be punched before they are given out again */
     struct late *late_first, **late_last; /* owned */
     struct tree tree;
     char dir[96]; /* the private directory */
@@ -144,7 +148,7 @@ void server_unwatch(struct server *server, struct watch *watch);
 /* environment.c: the private directory, and the variables of the command. */
 int environment_open(struct server *server, struct error *err);
 void environment_close(struct server *server);
-/* In the child, before exec. 0 or -errno. */
+/* In a child, before exec: variables, limits, signals. 0 or -errno. */
 int environment_apply(const struct server *server);
 
 /* stats.c: text as of now; the caller frees it. NULL: no memory. */

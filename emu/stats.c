@@ -90,13 +90,13 @@ int stats_ask(void)
     char packet[STATS_MAX_BYTES];
 
     if (!path) {
-        fprintf(stderr, "brim-emulator: --stats works inside `brim emulate` only "
+        fprintf(stderr, "brim emulate: --stats works inside `brim emulate` only "
                         "(BRIM_EMU_SOCKET is not set)\n");
         return 2;
     }
     const int got = ask(path, packet, sizeof(packet));
     if (got < 0) {
-        fprintf(stderr, "brim-emulator: %s: %s\n", path, strerror(-got));
+        fprintf(stderr, "brim emulate: %s: %s\n", path, strerror(-got));
         return 1;
     }
     const size_t head = sizeof(struct emu_reply);

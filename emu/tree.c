@@ -147,14 +147,6 @@ void tree_on_deadline(struct server *server)
     signal_all(SIGKILL);
 }
 
-static void restore_signals(void)
-{
-    sigset_t none;
-
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static _Noreturn void exec_command(const struct server *server, pid_t parent)
 {
     char **const command = server->options.command;
@@ -164,7 +156,6 @@ static _Noreturn void exec_command(const struct server *server, pid_t parent)
         fprintf(stderr, "brim emulate: preparing %s: %s\n", command[0], strerror(-r));
         _exit(125);
     }
-    restore_signals();
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(125);
@@ -201,7 +192,6 @@ static _Noreturn void exec_holder(const struct server *server, uint32_t gpu, int
     (void)snprintf(bytes_text, sizeof(bytes_text), "%" PRIu64,
                    (card->info.capacity_bytes - card->leave_bytes - card->info.context_bytes) /
                        EMU_PAGE_BYTES * EMU_PAGE_BYTES);
-    restore_signals();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)execl(own, "foreign", "--hold", gpu_text, bytes_text, NULL);
     _exit(125);

@@ -265,6 +265,19 @@ static int become_emulator(const struct emulation *emulation, char **command, in
     return COMMAND_FAILED;
 }
 
+static int print_stats(void)
+{
+    char program[PATHS_BYTES];
+    struct error err = { 0 };
+
+    if (paths_program("brim-emulator", program, &err) == 0) {
+        (void)execl(program, program, "--stats", (char *)NULL);
+        (void)error_set(&err, -errno, "%s: %s", program, strerror(errno));
+    }
+    fprintf(stderr, "brim emulate: %s\n", err.message);
+    return COMMAND_FAILED;
+}
+
 static int run_emulation(const struct emulation *emulation, char **command, int command_count)
 {
     if (emulation->card_count == 0) {
@@ -294,6 +307,7 @@ int cmd_emulate(int argc, char **argv)
         { "keep", no_argument, NULL, 'k' },
         { "stats-file", required_argument, NULL, 't' },
         { "list", no_argument, NULL, 'L' },
+        { "stats", no_argument, NULL, 'S' },
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
@@ -309,6 +323,8 @@ int cmd_emulate(int argc, char **argv)
             print_list();
             return COMMAND_OK;
         }
+        if (option == 'S')
+            return print_stats();
         const int status = apply_option(&emulation, option, optarg);
         if (status != 0)
             return status;

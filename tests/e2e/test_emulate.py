@@ -63,6 +63,11 @@ def test_the_command_has_directories_of_its_own(emulated, short_dir):
     assert not list(short_dir.glob("brim-emu-*"))  # all of it is gone
 
 
+def test_stats_outside_say_where_they_work(bare):
+    done = bare.brim("emulate", "--stats")
+    assert done.returncode == 2 and "inside `brim emulate`" in done.stderr
+
+
 def test_state_is_kept_where_it_was_asked_for(emulated, short_dir):
     kept = short_dir / "kept"
     done = emulated("sh", "-c", 'echo mine > "$BRIM_STATE_DIR/note"', options=("--state", str(kept)))

@@ -125,7 +125,7 @@ def test_cuda_bindings_use_the_driver(emulator):
     assert shown["refused"] == 2 and shown["text"] == "out of memory"
     assert shown["launch"] == 801  # CUDA_ERROR_NOT_SUPPORTED
     assert shown["unknown"] == 1  # CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND
-    stats = json.loads(emulator.run(emulator.build / "brim-emulator", "--stats").stdout)
+    stats = json.loads(emulator.brim("emulate", "--stats").stdout)
     assert stats["gpus"][0]["oom_count"] == 1
     assert stats["gpus"][0]["used_bytes"] == 0
     assert stats["gpus"][0]["async_faults"] == 0

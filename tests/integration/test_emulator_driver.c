@@ -2,6 +2,7 @@
 
 /* The emulated driver inside one process: bytes, addresses, errors, names, speed. */
 
+#include <pthread.h>
 #include <time.h>
 
 #include "emulated_cuda.h"
@@ -194,6 +195,46 @@ static void test_names_are_found_by_version_and_flags(void)
     CHECK_CU_IS(CU(cuGetProcAddress)("cuInit", &function, 99000, 0), CUDA_ERROR_INVALID_VALUE);
 }
 
+/* One thread's share: allocations of its own with a pattern of its own. */
+static void *churn(void *context)
+{
+    static const size_t sizes[] = { 100, 5000, 700000, 3 << 20 };
+    unsigned char *const bytes = malloc(3 << 20);
+    uintptr_t broken = bytes == NULL || CU(cuCtxSetCurrent)(context) != CUDA_SUCCESS;
+
+    for (int i = 0; i < 200 && !broken; i++) {
+        const size_t size = sizes[i % 4];
+        const unsigned char pattern = (unsigned char)((uintptr_t)i + (uintptr_t)&size / 65536);
+        CUdeviceptr address = 0;
+        broken |= CU(cuMemAlloc_v2)(&address, size) != CUDA_SUCCESS;
+        memset(bytes, pattern, size);
+        broken |= CU(cuMemcpyHtoD_v2)(address, bytes, size) != CUDA_SUCCESS;
+        memset(bytes, 0, size);
+        broken |= CU(cuMemcpyDtoH_v2)(bytes, address, size) != CUDA_SUCCESS;
+        broken |= bytes[0] != pattern || memcmp(bytes, bytes + 1, size - 1) != 0;
+        broken |= CU(cuMemFree_v2)(address) != CUDA_SUCCESS;
+    }
+    free(bytes);
+    return (void *)broken; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static void test_threads_share_the_driver(void)
+{
+    pthread_t threads[4];
+    const CUcontext context = emulated_context();
+    const uint64_t before = emulated_free_bytes();
+    void *broken = NULL;
+
+    for (size_t i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, churn, context) == 0);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK(pthread_join(threads[i], &broken) == 0);
+        CHECK(broken == NULL);
+    }
+    CHECK_EQ_U64(emulated_free_bytes(), before);
+    CHECK_CU(CU(cuDevicePrimaryCtxRelease_v2)(0));
+}
+
 static void test_errors_have_names_and_texts(void)
 {
     const char *text = NULL;
@@ -254,6 +295,7 @@ int main(int argc, char **argv)
         TEST(test_misuse_is_answered_by_the_drivers_codes),
         TEST(test_an_address_tells_what_it_is),
         TEST(test_names_are_found_by_version_and_flags),
+        TEST(test_threads_share_the_driver),
         TEST(test_errors_have_names_and_texts),
         TEST(test_an_allocation_takes_two_microseconds_at_most),
     };
