@@ -73,8 +73,7 @@ enum decision_kind {
     DECISION_ASK_TRIM,      /* over the sum: ask this idle holder to free `bytes` */
     DECISION_ASK_STOP,      /* the laws no longer hold: ask this holder to leave at its boundary */
     DECISION_OVERDRAFT,     /* a lease is measured above its claim by `bytes` (once per growth) */
-    DECISION_NEED_FACTS, /* someone waits for newer facts of `gpu`; said again after the next ones
-                          */
+    DECISION_NEED_FACTS,    /* someone waits for newer facts of `gpu` */
 };
 
 struct decision {

@@ -125,7 +125,7 @@ static void check_ledger(const struct budget *budget, const struct ledger *ledge
 static uint32_t check_line(const struct queue *queue, const struct waitlist *line, bool is_exact)
 {
     uint64_t passed = line->passed, last_seq = 0;
-    uint32_t count = 0;
+    uint32_t count = 0, first = 0;
 
     for (uint32_t place = 0; place < line->length; place++) {
         const struct waitlist_slot *slot = &line->slots[place];
@@ -139,10 +139,13 @@ static uint32_t check_line(const struct queue *queue, const struct waitlist *lin
               "4: a waiter knows its place", slot->seq);
         check(!is_exact || passed <= queue->limits->overtake_max,
               "4: a waiter is passed at most so often", slot->seq);
+        if (count == 0)
+            first = place;
         last_seq = slot->seq;
         passed -= slot->passed;
         count++;
     }
+    check(line->front == first, "4: a line knows its front", line->length);
     check(passed == 0, "4: passes sum up", line->length);
     check(count == waitlist_count(line), "4: a line's waiters are counted", line->length);
     return count;

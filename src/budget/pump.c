@@ -130,7 +130,7 @@ bool waiter_refuse(struct budget *budget, struct waiter *waiter, const struct ve
 /* Grant one of a kind on a gpu. false: none can be. */
 static bool gpu_grant_one(struct budget *budget, struct ledger *ledger, bool is_burst)
 {
-    struct waiter *waiter = queue_closed(&budget->queue, ledger->gpu, is_burst, budget->now_ms);
+    struct waiter *waiter;
     struct queue_walk walk = { .queue = &budget->queue,
                                .gpu = ledger->gpu,
                                .is_burst = is_burst,
@@ -138,6 +138,9 @@ static bool gpu_grant_one(struct budget *budget, struct ledger *ledger, bool is_
                                .room = gpu_room(ledger, is_burst) };
     struct verdict verdict;
 
+    if (!queue_is_waited_for(&budget->queue, ledger->gpu, is_burst))
+        return false;
+    waiter = queue_closed(&budget->queue, ledger->gpu, is_burst, budget->now_ms);
     if (waiter) {
         verdict = admit_waiter(budget, waiter);
         waiter->is_closed = true;

@@ -68,6 +68,7 @@ void queue_enter(struct queue *queue, struct lease *lease, const struct room *ne
     waitlist_append(&scope->lines[wait_class(lease, waiter->is_burst)], waiter, need);
     heap_push(&queue->timers, &waiter->timer, UINT64_MAX - waiter->deadline_ms);
     scope->count++;
+    scope->burst_count += waiter->is_burst;
     queue->count++;
 }
 
@@ -87,11 +88,14 @@ static void overdue_unlink(struct queue *queue, struct waiter *waiter)
 void queue_leave(struct queue *queue, struct lease *lease)
 {
     struct waiter *waiter = &lease->waiter;
+    struct wait_scope *scope;
 
     if (!waiter->list)
         return;
     overdue_unlink(queue, waiter);
-    queue_scope(queue, lease)->count--;
+    scope = queue_scope(queue, lease);
+    scope->count--;
+    scope->burst_count -= waiter->is_burst;
     queue->count--;
     waitlist_remove(waiter);
     heap_remove(&queue->timers, &waiter->timer);
@@ -120,7 +124,7 @@ static struct waiter *line_closed(const struct queue *queue, const struct waitli
                                   uint32_t gpu, uint64_t now_ms)
 {
     uint64_t passed = line->passed;
-    uint32_t place = waitlist_find(line, 0, NULL);
+    uint32_t place = line->length > 0 ? line->front : WAITLIST_NONE;
 
     while (place != WAITLIST_NONE) {
         const struct waitlist_slot *slot = &line->slots[place];
@@ -146,16 +150,22 @@ static const struct waitlist *gpu_line(const struct queue *queue, uint32_t gpu, 
     return &scope->lines[(is_burst ? 0 : WAIT_CLAIM_BACKGROUND) + priority];
 }
 
-static bool gpu_is_quiet(const struct queue *queue, uint32_t gpu)
+static uint32_t scope_count(const struct wait_scope *scope, bool is_burst)
 {
-    return queue->scopes[0]->count == 0 && queue->scopes[1 + gpu]->count == 0;
+    return is_burst ? scope->burst_count : scope->count - scope->burst_count;
+}
+
+bool queue_is_waited_for(const struct queue *queue, uint32_t gpu, bool is_burst)
+{
+    return scope_count(queue->scopes[0], is_burst) > 0 ||
+           scope_count(queue->scopes[1 + gpu], is_burst) > 0;
 }
 
 struct waiter *queue_closed(const struct queue *queue, uint32_t gpu, bool is_burst, uint64_t now_ms)
 {
     struct waiter *first = NULL;
 
-    if (gpu_is_quiet(queue, gpu))
+    if (!queue_is_waited_for(queue, gpu, is_burst))
         return NULL;
     for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++) {
         const struct waitlist *line = gpu_line(queue, gpu, i & 1, is_burst, i / 2);
@@ -297,7 +307,7 @@ uint32_t queue_count_before(const struct queue *queue, uint32_t gpu, const struc
 {
     uint32_t count = 0;
 
-    if (gpu_is_quiet(queue, gpu))
+    if (!queue_is_waited_for(queue, gpu, is_burst))
         return 0;
     for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++) {
         const struct waitlist *line = gpu_line(queue, gpu, i & 1, is_burst, i / 2);

@@ -45,7 +45,8 @@ enum wait_class {
 
 struct wait_scope {
     struct waitlist lines[WAIT_CLASS_COUNT];
-    uint32_t count;
+    uint32_t count;       /* of all */
+    uint32_t burst_count; /* of these: bursts */
 };
 
 struct queue {
@@ -72,6 +73,9 @@ void queue_leave(struct queue *queue, struct lease *lease);
 void queue_set_overdue(struct queue *queue, struct waiter *waiter, uint64_t give_up_ms);
 /* When the first waiter must be looked at; CLOCK_NEVER_MS: none. */
 uint64_t queue_next_ms(const struct queue *queue);
+
+/* Does anybody of that kind wait for the gpu? Wide ones may want others only. */
+bool queue_is_waited_for(const struct queue *queue, uint32_t gpu, bool is_burst);
 
 /* The closed waiter that goes first on a gpu, among bursts or among claims; NULL: none is closed.
  */

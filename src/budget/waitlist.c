@@ -156,16 +156,23 @@ void waitlist_remove(struct waiter *waiter)
     slot->waiter = NULL;
     tree_set(list, waiter->place, nobody);
     waiter->list = NULL;
-    if (waitlist_count(list) == 0)
+    if (waitlist_count(list) == 0) {
         list->length = 0;
+        list->front = 0;
+    } else if (list->front == waiter->place) {
+        list->front = waitlist_find(list, waiter->place + 1, NULL);
+    }
 }
 
 uint32_t waitlist_find(const struct waitlist *list, uint32_t from, const struct room *room)
 {
-    uint32_t node = list->capacity + from;
+    uint32_t node;
 
+    if (from < list->front)
+        from = list->front;
     if (from >= list->length)
         return WAITLIST_NONE;
+    node = list->capacity + from;
     for (;;) {
         /* Down to the leftmost that may fit: the smallest needs below a node may be of different
          * waiters, so a way down can end in nobody. */
@@ -238,9 +245,7 @@ uint64_t waitlist_passed(const struct waitlist *list, const struct waiter *waite
 {
     uint64_t passed = list->passed;
 
-    if (waitlist_count_before(list, waiter->place) == 0)
-        return passed;
-    for (uint32_t i = 0; i < waiter->place; i++)
+    for (uint32_t i = list->front; i < waiter->place; i++)
         passed -= list->slots[i].passed;
     return passed;
 }

@@ -61,6 +61,7 @@ struct waitlist {
     struct waitlist_slot *slots; /* owned */
     struct waitlist_node *nodes; /* owned: a binary tree, root at 1, leaves from capacity on */
     uint32_t capacity, length;
+    uint32_t front;  /* the first waiter's place; 0 when nobody waits, as is length */
     uint64_t passed; /* the sum over all slots */
 };
 

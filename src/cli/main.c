@@ -28,6 +28,8 @@ static const struct command commands[] = {
     { "look", "logs", "what a batch and its workers wrote (-f); or the daemon", cmd_logs },
     { "run", "run", "a program under a lease: waits for room, then becomes it", cmd_run },
     { "run", "batch", "a batch: as many workers as fit; run, ls, show, cancel", cmd_batch },
+    { "stack", "plan", "a workload played through the policy, on any cards; needs no gpu",
+      cmd_plan },
     { "memory", "flush", "make a batch's workers give their memory back whole", cmd_flush },
     { "memory", "trim", "ask a holder to give back what it does not use", cmd_trim },
     { "memory", "stop", "ask a holder to end", cmd_stop },

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The two policies beside the budget: each job holds its peak for life, so bursts are always
+ * granted; what a foreign program takes is not there for newcomers, and nobody is asked to leave.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "sim/sim.h"
+
+struct simple {
+    struct sim *sim; /* borrowed */
+    bool is_fcfs;
+    uint64_t held_bytes[SIM_GPU_MAX];
+    struct sim_live *first, *last; /* borrowed: who waits, in the order of arrival */
+    struct heap deadlines;
+};
+
+static uint64_t peak_bytes(const struct sim_live *live)
+{
+    const struct claim_part *part = &live->job.claim.parts[0];
+    uint64_t bytes = part->resident_bytes + part->burst_bytes;
+
+    return part->load_peak_bytes > bytes ? part->load_peak_bytes : bytes;
+}
+
+static uint64_t free_bytes(const struct simple *simple, uint32_t gpu)
+{
+    const struct sim_gpu *card = sim_gpu(simple->sim, gpu);
+    uint64_t taken_bytes =
+        card->reserve_bytes + sim_foreign_bytes(simple->sim, gpu) + simple->held_bytes[gpu];
+
+    return taken_bytes < card->capacity_bytes ? card->capacity_bytes - taken_bytes : 0;
+}
+
+/* The gpu where it fits best; UINT32_MAX: none. */
+static uint32_t best_gpu(const struct simple *simple, const struct sim_live *live)
+{
+    uint32_t wanted = live->job.claim.parts[0].gpu, best = UINT32_MAX;
+
+    for (uint32_t gpu = 0; gpu < sim_gpu_count(simple->sim); gpu++) {
+        if ((wanted != CLAIM_GPU_ANY && wanted != gpu) ||
+            free_bytes(simple, gpu) < peak_bytes(live))
+            continue;
+        if (best == UINT32_MAX || free_bytes(simple, gpu) < free_bytes(simple, best))
+            best = gpu;
+    }
+    return best;
+}
+
+static bool ever_fits(const struct simple *simple, const struct sim_live *live)
+{
+    uint32_t wanted = live->job.claim.parts[0].gpu;
+
+    for (uint32_t gpu = 0; gpu < sim_gpu_count(simple->sim); gpu++) {
+        const struct sim_gpu *card = sim_gpu(simple->sim, gpu);
+
+        if ((wanted == CLAIM_GPU_ANY || wanted == gpu) &&
+            peak_bytes(live) <= card->capacity_bytes - card->reserve_bytes)
+            return true;
+    }
+    return false;
+}
+
+static void unlink_waiter(struct simple *simple, struct sim_live *live)
+{
+    *(live->prev ? &live->prev->next : &simple->first) = live->next;
+    *(live->next ? &live->next->prev : &simple->last) = live->prev;
+    heap_remove(&simple->deadlines, &live->timer);
+}
+
+static struct sim_live *pick(const struct simple *simple)
+{
+    struct sim_live *best = NULL;
+
+    if (simple->is_fcfs)
+        return simple->first && best_gpu(simple, simple->first) != UINT32_MAX ? simple->first
+                                                                              : NULL;
+    for (struct sim_live *live = simple->first; live; live = live->next)
+        if ((!best || peak_bytes(live) > peak_bytes(best)) && best_gpu(simple, live) != UINT32_MAX)
+            best = live;
+    return best;
+}
+
+static void admit(struct simple *simple)
+{
+    struct sim_live *live;
+
+    while ((live = pick(simple))) {
+        unlink_waiter(simple, live);
+        live->gpu = best_gpu(simple, live);
+        simple->held_bytes[live->gpu] += peak_bytes(live);
+        sim_grant(simple->sim, live);
+    }
+}
+
+static int simple_open(struct sim *sim, bool is_fcfs, void **ret_state)
+{
+    struct simple *simple = calloc(1, sizeof(*simple));
+
+    if (!simple)
+        return -ENOMEM;
+    simple->sim = sim;
+    simple->is_fcfs = is_fcfs;
+    *ret_state = simple;
+    return 0;
+}
+
+static int fcfs_open(struct sim *sim, void **ret_state)
+{
+    return simple_open(sim, true, ret_state);
+}
+
+static int largest_open(struct sim *sim, void **ret_state)
+{
+    return simple_open(sim, false, ret_state);
+}
+
+static void simple_close(void *state)
+{
+    struct simple *simple = state;
+
+    heap_deinit(&simple->deadlines);
+    free(simple);
+}
+
+static int simple_arrive(void *state, struct sim_live *live)
+{
+    struct simple *simple = state;
+    uint64_t deadline_ms = clock_after_ms(sim_now_ms(simple->sim), live->job.wait_ms);
+
+    if (!ever_fits(simple, live))
+        return SIM_NEVER_FITS;
+    if (heap_reserve(&simple->deadlines, simple->deadlines.count + 1) < 0)
+        return -ENOMEM;
+    /* Who waits has no step of its own: its timer tells when it gives up. */
+    heap_push(&simple->deadlines, &live->timer, UINT64_MAX - deadline_ms);
+    live->prev = simple->last;
+    live->next = NULL;
+    *(simple->last ? &simple->last->next : &simple->first) = live;
+    simple->last = live;
+    admit(simple);
+    return SIM_QUEUED;
+}
+
+static void simple_ready(void *state, struct sim_live *live)
+{
+    (void)state;
+    (void)live;
+}
+
+static int simple_burst_begin(void *state, struct sim_live *live)
+{
+    (void)state;
+    (void)live;
+    return SIM_GRANTED;
+}
+
+static void simple_leave(void *state, struct sim_live *live)
+{
+    struct simple *simple = state;
+
+    simple->held_bytes[live->gpu] -= peak_bytes(live);
+    admit(simple);
+}
+
+static void simple_foreign(void *state, uint32_t gpu)
+{
+    (void)gpu;
+    admit(state);
+}
+
+static uint64_t simple_next_ms(const void *state)
+{
+    const struct simple *simple = state;
+
+    return simple->deadlines.count > 0 ? UINT64_MAX - heap_top_key(&simple->deadlines)
+                                       : CLOCK_NEVER_MS;
+}
+
+static void simple_advance(void *state)
+{
+    struct simple *simple = state;
+
+    while (simple_next_ms(simple) <= sim_now_ms(simple->sim) && simple->deadlines.count > 0) {
+        struct sim_live *live = heap_top(&simple->deadlines)->owner;
+
+        unlink_waiter(simple, live);
+        sim_give_up(simple->sim, live);
+    }
+    admit(simple);
+}
+
+const struct sim_policy sim_policy_fcfs = {
+    .name = "fcfs",
+    .title = "first come first served, each its peak for life",
+    .open = fcfs_open,
+    .close = simple_close,
+    .arrive = simple_arrive,
+    .ready = simple_ready,
+    .burst_begin = simple_burst_begin,
+    .burst_end = simple_ready,
+    .leave = simple_leave,
+    .foreign = simple_foreign,
+    .next_ms = simple_next_ms,
+    .advance = simple_advance,
+};
+
+const struct sim_policy sim_policy_largest = {
+    .name = "largest",
+    .title = "the largest that fits, each its peak for life",
+    .open = largest_open,
+    .close = simple_close,
+    .arrive = simple_arrive,
+    .ready = simple_ready,
+    .burst_begin = simple_burst_begin,
+    .burst_end = simple_ready,
+    .leave = simple_leave,
+    .foreign = simple_foreign,
+    .next_ms = simple_next_ms,
+    .advance = simple_advance,
+};
