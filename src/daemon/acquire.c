@@ -162,20 +162,60 @@ static void find_adopted(const struct gpus *gpus, pid_t pid, struct claim *claim
         claim->parts[0].resident_bytes = most_bytes;
 }
 
+/* The lease that counts the process's bytes already; NULL: none. */
+static const struct holder *find_lease_of(const struct holders *holders, pid_t pid)
+{
+    struct holder *holder = NULL;
+    struct origin origin;
+
+    if (!origin_find(holders, pid, &origin))
+        return NULL;
+    while ((holder = holder_next_of_root(holders, origin.root_pid, origin.root_ticks, holder))) {
+        if (holder->is_granted && !holder->is_released)
+            return holder;
+    }
+    return NULL;
+}
+
+/* What a program uses may be more than would be granted, but not more than the card has, and it is
+ * counted once. Answers when it may not be adopted. */
+static bool may_adopt(struct session *session, uint32_t seq, pid_t pid, const struct claim *claim)
+{
+    struct daemon *daemon = session->daemon;
+    const struct holder *other = find_lease_of(&daemon->holders, pid);
+    struct refusal refusal = { 0 };
+    char why[WHY_BYTES];
+
+    if (daemon->gpus.count == 0) {
+        answer_refused(session, seq, MESSAGE_CODE_NO_GPU, "there is no gpu to adopt on");
+        return false;
+    }
+    if (other) {
+        (void)snprintf(why, sizeof(why), "process %d is under lease l%" PRIu64 " (%s) already",
+                       (int)pid, other->id, other->name);
+        answer_refused(session, seq, MESSAGE_CODE_STATE, why);
+        return false;
+    }
+    budget_probe(daemon->budget, claim, clock_now_ms(), &refusal);
+    if (refusal.kind == REFUSAL_NEVER_FITS && refusal.asked_bytes > refusal.capacity_bytes) {
+        refuse(session, seq, claim, &refusal);
+        return false;
+    }
+    return true;
+}
+
 static void adopt(struct session *session, const struct message *message, struct claim *claim)
 {
     struct daemon *daemon = session->daemon;
     const enum lease_state state = claim->is_always_busy ? LEASE_STATE_BUSY : LEASE_STATE_IDLE;
+    const pid_t pid = message->acquire.pid != 0 ? (pid_t)message->acquire.pid : session->pid;
     struct holder *holder = NULL;
     uint64_t lease_id = 0;
     int r = 0;
 
-    find_adopted(&daemon->gpus,
-                 message->acquire.pid != 0 ? (pid_t)message->acquire.pid : session->pid, claim);
-    if (daemon->gpus.count == 0) {
-        answer_refused(session, message->seq, MESSAGE_CODE_NO_GPU, "there is no gpu to adopt on");
+    find_adopted(&daemon->gpus, pid, claim);
+    if (!may_adopt(session, message->seq, pid, claim))
         return;
-    }
     r = budget_restore(daemon->budget, claim, 0, state, clock_now_ms(), &lease_id);
     if (r != 0) {
         answer_refused(session, message->seq, MESSAGE_CODE_INVALID,

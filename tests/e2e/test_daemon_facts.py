@@ -36,9 +36,20 @@ def test_a_running_program_can_be_adopted(daemon):
     assert granted["type"] == raw.GRANTED
     client.close()
     assert daemon.machine.lease("adopted")["pid"] == program.pid
+    again = daemon.client().acquire(name="again", resident=GIB, pid=program.pid,
+                                    flags=raw.ADOPT | raw.HELD_BY_PROCESS)
+    assert again["type"] == raw.REFUSED and f"under lease l{granted['lease']}" in again["text"]
     program.kill()
     program.wait(20)
     daemon.machine.events.wait(kind="released", name="adopted")
+
+
+def test_nobody_is_adopted_with_more_than_the_card_has(daemon):
+    program = daemon.machine.spawn("sleep", "1000")
+    refused = daemon.client().acquire(name="huge", resident=100 * GIB, pid=program.pid,
+                                      flags=raw.ADOPT | raw.HELD_BY_PROCESS)
+    assert refused["type"] == raw.REFUSED and refused["code"] == raw.NEVER_FITS
+    assert daemon.client().acquire(resident=GIB)["type"] == raw.GRANTED
 
 
 def hog(machine, *before, size="5GB"):
