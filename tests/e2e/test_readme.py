@@ -19,10 +19,12 @@ def blocks(kind):
 
 
 def pattern(line):
-    """A screen's line as a regular expression: any number, any run of blanks or of a bar."""
+    """A screen's line as a regular expression: any number or duration, any run of blanks or of a
+    bar."""
     parts = [re.escape(part) for part in line.strip().split("…")]
     text = ".*".join(parts)
     text = re.sub(r"(\d+\\?\.)?\d+", r"[\\d.]+", text)
+    text = re.sub(r"(\[\\d\.\]\+\\ )(ms|s)\b", r"\1(ms|s)", text)
     text = re.sub(r"(\\ )+", r"\\s+", text)
     return re.sub(r"[█▚░·]{2,}", "[█▚░·]+", text)
 
