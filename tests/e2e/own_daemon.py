@@ -8,10 +8,10 @@ from raw_client import RawClient
 class Daemon:
     """A brimd of the test's own, on an emulated machine."""
 
-    def __init__(self, machine, program=None, options=(), env=None):
+    def __init__(self, machine, program=None, options=(), env=None, before=()):
         self.machine = machine
         ready, their = os.pipe()
-        self.process = machine.spawn(program or machine.build / "brimd", "--log-level", "debug",
+        self.process = machine.spawn(*before, program or machine.build / "brimd", "--log-level", "debug",
                                      "--ready-fd", their, *options, env=env,
                                      stderr=(machine.state_dir / "brimd-test.log").open("ab"),
                                      pass_fds=(their,))

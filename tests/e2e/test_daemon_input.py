@@ -169,3 +169,21 @@ def test_ten_thousand_connections_are_served(daemon, is_sanitized):
 def test_a_wrong_option_is_said_with_the_way_out(emulator, arguments, said):
     done = emulator.run(emulator.build / "brimd", *arguments)
     assert done.returncode == 2 and said in done.stderr
+
+
+def test_when_descriptors_run_out_the_next_one_is_told_and_holders_go_on(emulator):
+    daemon = Daemon(emulator, before=("prlimit", "--nofile=160:160"))
+    holder = daemon.client()
+    assert holder.acquire(name="holder", resident=GIB)["type"] == raw.GRANTED
+    others = [daemon.client(is_greeted=False) for _ in range(200)]
+    refused = others[-1].receive()
+    assert refused["type"] == raw.REFUSED and refused["code"] == raw.LIMIT
+    assert "LimitNOFILE" in refused["text"]
+    assert holder.ask(raw.READY)["type"] == raw.DONE
+    for other in others:
+        other.close()
+    while daemon.machine.brim("ps").returncode != 0:
+        pass
+    while (client := daemon.client(is_greeted=False)).ask(
+            raw.HELLO, struct.pack("<II64s", 1, 0, b"later"))["type"] != raw.WELCOME:
+        client.close()
