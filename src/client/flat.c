@@ -170,6 +170,14 @@ static bool skip_word(struct cursor *cursor)
     return false;
 }
 
+/* The rest of a text whose opening quote was taken. */
+static bool skip_text(struct cursor *cursor)
+{
+    while (cursor->at < cursor->end && *cursor->at != '"')
+        cursor->at += *cursor->at == '\\' && cursor->at + 1 < cursor->end ? 2 : 1;
+    return take(cursor, '"');
+}
+
 /* A nested value is handed on as it is: brackets that match and strings that end are enough here,
  * and the batch checked it when it read its input. */
 static bool skip_nested(struct cursor *cursor)
@@ -182,9 +190,7 @@ static bool skip_nested(struct cursor *cursor)
             return false;
         const char byte = *cursor->at++;
         if (byte == '"') {
-            while (cursor->at < cursor->end && *cursor->at != '"')
-                cursor->at += *cursor->at == '\\' && cursor->at + 1 < cursor->end ? 2 : 1;
-            if (!take(cursor, '"'))
+            if (!skip_text(cursor))
                 return false;
         } else if (byte == '{' || byte == '[') {
             if (depth == FLAT_DEPTH_MAX)

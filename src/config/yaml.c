@@ -56,45 +56,53 @@ static int unknown_key(struct yaml *yaml, struct fy_node *key, const char *word,
     return yaml_error(yaml, key, "unknown key '%.60s'; %s has: %s", word, what, known);
 }
 
-static int walk_pair(struct yaml *yaml, struct fy_node_pair *pair, const char *what,
-                     const struct yaml_key *keys, size_t key_count, uint64_t *seen, void *target)
+/* A mapping on its way into a struct. */
+struct walk {
+    const char *what; /* for people */
+    const struct yaml_key *keys;
+    size_t key_count;
+    uint64_t seen; /* a bit for each key */
+    void *target;
+};
+
+static int walk_pair(struct yaml *yaml, struct fy_node_pair *pair, struct walk *walk)
 {
     struct fy_node *key = fy_node_pair_key(pair);
     const char *word = key && fy_node_is_scalar(key) ? fy_node_get_scalar0(key) : NULL;
     struct fy_node *value = fy_node_pair_value(pair);
 
     if (!word)
-        return yaml_error(yaml, key, "a key of %s is not a plain word", what);
-    for (size_t i = 0; i < key_count; i++) {
-        if (strcmp(keys[i].name, word) != 0)
+        return yaml_error(yaml, key, "a key of %s is not a plain word", walk->what);
+    for (size_t i = 0; i < walk->key_count; i++) {
+        if (strcmp(walk->keys[i].name, word) != 0)
             continue;
-        if (*seen & UINT64_C(1) << i)
+        if (walk->seen & UINT64_C(1) << i)
             return yaml_error(yaml, key, "'%s' stands here a second time; keep one of them", word);
-        *seen |= UINT64_C(1) << i;
+        walk->seen |= UINT64_C(1) << i;
         if (value && fy_node_is_alias(value))
             return yaml_error(yaml, value,
                               "'%s': anchors and aliases are not read here; write it out", word);
         struct fy_node *outer = yaml->key;
         yaml->key = key;
-        const int r = keys[i].read(yaml, keys[i].name, value, target);
+        const int r = walk->keys[i].read(yaml, walk->keys[i].name, value, walk->target);
         yaml->key = outer;
         return r;
     }
-    return unknown_key(yaml, key, word, what, keys, key_count);
+    return unknown_key(yaml, key, word, walk->what, walk->keys, walk->key_count);
 }
 
 int yaml_walk(struct yaml *yaml, struct fy_node *mapping, const char *what,
               const struct yaml_key *keys, size_t key_count, void *target)
 {
+    struct walk walk = { .what = what, .keys = keys, .key_count = key_count, .target = target };
     struct fy_node_pair *pair = NULL;
     void *iterator = NULL;
-    uint64_t seen = 0;
     int r = 0;
 
     if (!mapping || !fy_node_is_mapping(mapping))
         return yaml_error(yaml, mapping, "%s must be keys and values", what);
     while (r == 0 && (pair = fy_node_mapping_iterate(mapping, &iterator)))
-        r = walk_pair(yaml, pair, what, keys, key_count, &seen, target);
+        r = walk_pair(yaml, pair, &walk);
     return r;
 }
 

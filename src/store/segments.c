@@ -89,11 +89,16 @@ static int commit_or_rollback(struct segments *segments, int r, struct error *er
     return r;
 }
 
+struct load {
+    sqlite3_stmt *find, *put; /* borrowed */
+    struct segments_change *change;
+};
+
 /* One row of the input against the store: whether it is new, changed or as it was. */
-static int load_row(struct segments *segments, sqlite3_stmt *find, sqlite3_stmt *put,
-                    uint64_t index, const unsigned char *hash, struct segments_change *change,
-                    struct error *err)
+static int load_row(struct segments *segments, const struct load *load, uint64_t index,
+                    const unsigned char *hash, struct error *err)
 {
+    sqlite3_stmt *const find = load->find, *const put = load->put;
     (void)sqlite3_bind_int64(find, 1, (sqlite3_int64)index);
     const int code = sqlite3_step(find);
     bool is_same = false;
@@ -101,9 +106,9 @@ static int load_row(struct segments *segments, sqlite3_stmt *find, sqlite3_stmt 
     if (code == SQLITE_ROW) {
         is_same = sqlite3_column_bytes(find, 0) == SEGMENTS_HASH_BYTES &&
                   memcmp(sqlite3_column_blob(find, 0), hash, SEGMENTS_HASH_BYTES) == 0;
-        change->changed_count += !is_same;
+        load->change->changed_count += !is_same;
     } else if (code == SQLITE_DONE) {
-        change->new_count++;
+        load->change->new_count++;
     } else {
         return segments_problem(segments, err);
     }
@@ -131,8 +136,9 @@ static int load_rows(struct segments *segments, const unsigned char *hashes, uin
                            "reason = NULL, out_bytes = 0, out_hash = NULL",
                            -1, &put, NULL) != SQLITE_OK)
         return segments_problem(segments, err);
+    const struct load load = { .find = find, .put = put, .change = change };
     for (uint64_t i = 0; i < count && r == 0; i++)
-        r = load_row(segments, find, put, i, hashes + i * SEGMENTS_HASH_BYTES, change, err);
+        r = load_row(segments, &load, i, hashes + i * SEGMENTS_HASH_BYTES, err);
     return r;
 }
 
