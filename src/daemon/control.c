@@ -81,6 +81,7 @@ static int command_all(struct daemon *daemon, const struct api_peer *peer, const
         }
         holder = next;
     }
+    daemon_pump(daemon);
     if (asked_count > 0)
         return asked_count;
     if (denied_count > 0)

@@ -50,8 +50,10 @@ void daemon_pump(struct daemon *daemon)
 {
     if (daemon->is_ending)
         return;
-    budget_advance(daemon->budget, clock_now_ms());
-    decide_all(daemon);
+    do {
+        budget_advance(daemon->budget, clock_now_ms());
+        decide_all(daemon);
+    } while (sessions_reap(daemon));
     plan_wakeup(daemon);
     sampler_plan(daemon);
 }

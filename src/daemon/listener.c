@@ -201,6 +201,7 @@ int sessions_open(struct daemon *daemon, int take_listen_fd)
     int r = 0;
 
     LIST_INIT(&sessions->all);
+    LIST_INIT(&sessions->doomed);
     TAILQ_INIT(&sessions->greeting);
     TAILQ_INIT(&sessions->held);
     sessions->limit = connection_limit();

@@ -53,6 +53,8 @@ void session_end(struct session *session)
         return;
     session->is_closing = true;
     leave_greeting(session);
+    if (session->is_doomed)
+        LIST_REMOVE(session, doomed_entry);
     session->phase = SESSION_OVER;
     watch_end(&session->peer);
     requests_forget(session);
@@ -120,7 +122,7 @@ void session_send(struct session *session, const struct message *message)
     size_t packet_bytes = 0;
     int r = -EAGAIN;
 
-    if (!session || session->is_closing)
+    if (!session || session->is_closing || session->is_doomed)
         return;
     packet_bytes = message_encode(message, packet);
     if (STAILQ_EMPTY(&session->out))
@@ -131,8 +133,22 @@ void session_send(struct session *session, const struct message *message)
             complain(session, "the peer does not read its answers");
     }
     /* EPIPE and the like: the end is read in a moment, after what the peer said before it. */
-    if (r == -ENOBUFS || r == -ENOMEM)
+    if (r == -ENOBUFS || r == -ENOMEM) {
+        session->is_doomed = true;
+        LIST_INSERT_HEAD(&session->daemon->sessions.doomed, session, doomed_entry);
+    }
+}
+
+bool sessions_reap(struct daemon *daemon)
+{
+    struct session *session = NULL;
+    bool is_any = false;
+
+    while ((session = LIST_FIRST(&daemon->sessions.doomed))) {
         session_end(session);
+        is_any = true;
+    }
+    return is_any;
 }
 
 static void flush(struct session *session)
@@ -180,7 +196,7 @@ static int read_one(struct session *session)
         return r;
     }
     request_handle(session, &message);
-    return session->is_closing ? -EPIPE : 0;
+    return session->is_closing || session->is_doomed ? -EPIPE : 0;
 }
 
 static void on_session_event(uv_poll_t *poll, int status, int events)

@@ -58,6 +58,7 @@ struct session {
     struct daemon *daemon; /* borrowed */
     LIST_ENTRY(session) entry;
     TAILQ_ENTRY(session) hello_entry; /* while NEW */
+    LIST_ENTRY(session) doomed_entry; /* while is_doomed */
     uint64_t hello_deadline_ms;
     int fd; /* owned */
     enum session_phase phase;
@@ -68,6 +69,7 @@ struct session {
     unsigned held_count;   /* requests of it that wait for facts */
     struct outgoing_list out;
     unsigned out_count;
+    bool is_doomed; /* its peer does not read: it ends with this turn's pump */
     bool is_closing;
 };
 
@@ -87,6 +89,7 @@ struct sessions {
     int spare_fd;            /* owned: given up to accept, and refuse, when there are no more */
     struct session_list all;
     struct greeting_list greeting;
+    struct session_list doomed;
     struct held_request_list held;
     unsigned count;
     unsigned limit;
@@ -108,9 +111,12 @@ void session_uncount(struct sessions *sessions, uid_t uid);
 /* HELLO has come. */
 void session_greeted(struct session *session);
 
-/* Send, or queue; ends the session of a peer that does not read. The session may be closing
- * afterwards. NULL is fine: nobody is there. */
+/* Send, or queue. The session of a peer that does not read is doomed, but stays until
+ * sessions_reap(): whoever says something need not fear for the lease it speaks of. NULL is fine:
+ * nobody is there. */
 void session_send(struct session *session, const struct message *message);
+/* End the doomed ones; true: there were some, and the budget may have more to say. */
+bool sessions_reap(struct daemon *daemon);
 /* Close the connection; what it held is dealt with as for one that its peer closed. */
 void session_end(struct session *session);
 

@@ -169,8 +169,11 @@ static int not_found(const struct daemon *daemon, const char *what, struct error
     if (daemon->refusals.next_id > 1 && used + 48 < sizeof(names))
         (void)snprintf(names + used, sizeof(names) - used, "%sr%" PRIu64 " (the last refusal)",
                        used > 0 ? ", " : "", daemon->refusals.next_id - 1);
-    return error_set(err, -ENOENT, "nothing is known of %.64s; there is: %s", what,
-                     names[0] != '\0' ? names : "nobody, and nobody was refused");
+    if (names[0] == '\0')
+        return error_set(err, -ENOENT,
+                         "nothing is known of %.64s: nobody holds or waits, and nobody was refused",
+                         what);
+    return error_set(err, -ENOENT, "nothing is known of %.64s; there is: %s", what, names);
 }
 
 static const struct holder *newest_waiter(const struct daemon *daemon)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """brimd against bad input: frames, clients, paths, options, and ten thousand of them."""
+import contextlib
 import random
 import resource
 import socket
@@ -187,3 +188,19 @@ def test_when_descriptors_run_out_the_next_one_is_told_and_holders_go_on(emulato
     while (client := daemon.client(is_greeted=False)).ask(
             raw.HELLO, struct.pack("<II64s", 1, 0, b"later"))["type"] != raw.WELCOME:
         client.close()
+
+
+def test_a_client_whose_last_answer_is_one_too_many_is_dropped(daemon):
+    holder = daemon.client()
+    holder.acquire(name="holder", resident=9 * GIB)
+    ask = raw.claim(name="deaf", resident=9 * GIB, wait_ms=raw.FOR_EVER)
+    for count in range(20, 90):
+        deaf = daemon.client()
+        with contextlib.suppress(ConnectionError):  # dropped before it has said all
+            for _ in range(count):
+                deaf.send(raw.READY)
+            deaf.send(raw.ACQUIRE, ask)
+        holder.ask(raw.READY)
+        deaf.close()
+    while daemon.machine.lease("deaf"):
+        pass

@@ -223,7 +223,7 @@ static void test_one_whose_pages_are_damaged_is_moved_aside(void)
     fd = open(path, O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0);
     /* The head stays, what follows does not. */
-    for (off_t at = 4096; at < 10 * 4096; at += 16)
+    for (off_t at = 4096; at < (off_t)10 * 4096; at += 16)
         CHECK(pwrite(fd, "damaged damaged ", 16, at) == 16);
     CHECK(close(fd) == 0);
     check_moved_aside();
