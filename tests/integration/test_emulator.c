@@ -134,7 +134,7 @@ static void test_a_process_pays_for_its_first_context_once(void)
     CHECK_EQ_U64(emulated_stats().used_bytes, 0);
     CHECK_CU(CU(cuInit)(0));
     CHECK_EQ_U64(emulated_stats().used_bytes, 0);
-    const CUcontext primary = emulated_context();
+    CUcontext primary = emulated_context();
     CHECK_EQ_U64(emulated_stats().used_bytes, EMULATED_CONTEXT_BYTES);
     CHECK(emulated_context() == primary);
     CHECK_CU(CU(cuCtxCreate_v2)(&own, 0, 0));
@@ -235,29 +235,34 @@ static int connect_raw(void)
     return fd;
 }
 
-/* Packets of any size; some begin like real ones, with any number behind. */
-static void test_hostile_clients_do_not_kill_the_server(void)
+/* A packet of any size and content; some begin like real ones, with any number behind. */
+static void send_garbage(int fd, uint64_t *seed, int round)
 {
     static unsigned char packet[4096];
+
+    for (size_t i = 0; i < sizeof(packet); i += 8) {
+        *seed ^= *seed << 13, *seed ^= *seed >> 7, *seed ^= *seed << 17;
+        memcpy(packet + i, seed, 8);
+    }
+    if (round % 4 == 0) {
+        const uint32_t head[2] = { (uint32_t)(*seed % 16), (uint32_t)(*seed >> 8 & 1) };
+        memcpy(packet, head, sizeof(head));
+    }
+    const size_t bytes = round % 3 == 0 ? 24 : (size_t)(*seed % sizeof(packet));
+    (void)send(fd, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void test_hostile_clients_do_not_kill_the_server(void)
+{
+    static const uint64_t hello[3] = { 1, 1, 1 };
     uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
 
     for (int round = 0; round < 400; round++) {
         const int fd = connect_raw();
-        const uint64_t hello[3] = { 1, 1, 1 };
         if (round % 2 == 0)
             (void)send(fd, hello, sizeof(hello), MSG_NOSIGNAL);
-        for (int i = 0; i < 8; i++) {
-            for (size_t j = 0; j < sizeof(packet); j += 8) {
-                seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-                memcpy(packet + j, &seed, 8);
-            }
-            if (round % 4 == 0) {
-                const uint32_t head[2] = { (uint32_t)(seed % 16), (uint32_t)(seed >> 8 & 1) };
-                memcpy(packet, head, sizeof(head));
-            }
-            const size_t bytes = round % 3 == 0 ? 24 : (size_t)(seed % sizeof(packet));
-            (void)send(fd, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
+        for (int i = 0; i < 8; i++)
+            send_garbage(fd, &seed, round);
         (void)close(fd);
     }
     (void)emulated_context();

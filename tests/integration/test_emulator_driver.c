@@ -34,7 +34,7 @@ static void test_copies_move_the_very_bytes(void)
     CHECK_CU(CU(cuMemcpy)((CUdeviceptr)(uintptr_t)to, first + MIB, 4096));
     CHECK(memcmp(from, to, 4096) == 0);
     CHECK_CU(CU(cuMemsetD32_v2)(second, 0x11223344, MIB / 4));
-    CHECK_CU(CU(cuMemcpyDtoH_v2)(to, second + 4 * 1000, 8));
+    CHECK_CU(CU(cuMemcpyDtoH_v2)(to, second + 4000, 8));
     CHECK(memcmp(to, "\x44\x33\x22\x11\x44\x33\x22\x11", 8) == 0);
     CHECK_CU(CU(cuMemsetD8_v2)(second + 1, 0, MIB));
     CHECK_CU(CU(cuMemcpyDtoH_v2)(to, second, MIB + 2));
@@ -221,7 +221,7 @@ static void *churn(void *context)
 static void test_threads_share_the_driver(void)
 {
     pthread_t threads[4];
-    const CUcontext context = emulated_context();
+    CUcontext context = emulated_context();
     const uint64_t before = emulated_free_bytes();
     void *broken = NULL;
 

@@ -44,7 +44,7 @@ static unsigned long long faults(void)
 static void test_a_pinned_copy_is_done_when_its_stream_is_waited_for(void)
 {
     (void)emulated_context();
-    const CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
     const CUdeviceptr device = emulated_alloc(PAGE);
     unsigned char *const from = pinned(PAGE), *const to = pinned(PAGE);
 
@@ -61,7 +61,7 @@ static void test_a_pinned_copy_is_done_when_its_stream_is_waited_for(void)
 static void test_a_pageable_source_is_read_before_the_call_returns(void)
 {
     static unsigned char from[PAGE], to[PAGE];
-    const CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
     const CUdeviceptr device = emulated_alloc(PAGE);
 
     memset(from, 1, sizeof(from));
@@ -84,7 +84,7 @@ static void test_blocking_copies_wait_for_blocking_streams_only(void)
     CHECK(to[0] == 3);
     CHECK_EQ_U64(faults(), before);
 
-    const CUstream apart = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream apart = stream_of(CU_STREAM_NON_BLOCKING);
     CHECK_CU(CU(cuMemcpyHtoDAsync_v2)(other, from, PAGE, apart));
     CHECK_CU(CU(cuMemcpyDtoH_v2)(to, other, PAGE));
     CHECK(to[0] == 0);
@@ -94,11 +94,11 @@ static void test_blocking_copies_wait_for_blocking_streams_only(void)
 
 static void test_an_event_orders_two_streams(void)
 {
-    const CUstream first = stream_of(CU_STREAM_NON_BLOCKING);
-    const CUstream second = stream_of(CU_STREAM_NON_BLOCKING);
-    const CUstream third = stream_of(CU_STREAM_NON_BLOCKING);
-    const CUevent event = event_of(CU_EVENT_DISABLE_TIMING);
-    const CUevent again = event_of(CU_EVENT_DISABLE_TIMING);
+    CUstream first = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream second = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream third = stream_of(CU_STREAM_NON_BLOCKING);
+    CUevent event = event_of(CU_EVENT_DISABLE_TIMING);
+    CUevent again = event_of(CU_EVENT_DISABLE_TIMING);
     const CUdeviceptr device = emulated_alloc(PAGE);
     unsigned char *const from = pinned(PAGE), *const to = pinned(PAGE);
     const unsigned long long before = faults();
@@ -122,7 +122,7 @@ static void test_an_event_orders_two_streams(void)
 
 static void test_freeing_bytes_in_use_is_a_fault_and_the_work_is_done_first(void)
 {
-    const CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
     const CUdeviceptr device = emulated_alloc(PAGE), kept = emulated_alloc(PAGE);
     unsigned char *const from = pinned(PAGE);
     unsigned char to[PAGE];
@@ -145,8 +145,8 @@ static void test_freeing_bytes_in_use_is_a_fault_and_the_work_is_done_first(void
 
 static void test_who_polls_makes_progress(void)
 {
-    const CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
-    const CUevent start = event_of(0), end = event_of(0);
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    CUevent start = event_of(0), end = event_of(0);
     const CUdeviceptr device = emulated_alloc(PAGE);
     float ms = -1;
     int rounds = 0;
@@ -182,7 +182,7 @@ static void call_back(void *data)
 static void test_a_host_function_runs_in_its_turn_without_the_driver(void)
 {
     struct called called = { 0, CUDA_SUCCESS };
-    const CUstream stream = stream_of(0);
+    CUstream stream = stream_of(0);
 
     CHECK_CU(CU(cuLaunchHostFunc)(stream, call_back, &called));
     CHECK(called.count == 0);
@@ -208,8 +208,8 @@ static void test_per_thread_forms_use_the_threads_own_stream(void)
 
 static void test_what_was_destroyed_is_no_handle(void)
 {
-    const CUstream stream = stream_of(0);
-    const CUevent event = event_of(0);
+    CUstream stream = stream_of(0);
+    CUevent event = event_of(0);
 
     CHECK_CU(CU(cuStreamDestroy_v2)(stream));
     CHECK_CU(CU(cuEventDestroy_v2)(event));
@@ -229,7 +229,7 @@ static void test_eager_work_is_done_at_once(void)
     unsigned char *from = NULL, *to = NULL;
 
     (void)emulated_context();
-    const CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
     const CUdeviceptr device = emulated_alloc(PAGE);
     from = pinned(PAGE);
     to = pinned(PAGE);
