@@ -76,7 +76,8 @@ void environment_close(struct server *server)
     server->dir[0] = '\0';
 }
 
-/* The emulated libraries: in emu/ beside this program, else where they were installed. */
+/* The emulated libraries lie in emu/ beside this program, where it was built and where it was
+ * installed. */
 static int find_libraries(char ret_dir[PATHS_BYTES])
 {
     char own[PATHS_BYTES - 32], library[PATHS_BYTES + 32];
@@ -90,10 +91,6 @@ static int find_libraries(char ret_dir[PATHS_BYTES])
         return -ENOENT;
     *slash = '\0';
     (void)snprintf(ret_dir, PATHS_BYTES, "%s/emu", own);
-    (void)snprintf(library, sizeof(library), "%s/libcuda.so.1", ret_dir);
-    if (access(library, R_OK) == 0)
-        return 0;
-    (void)snprintf(ret_dir, PATHS_BYTES, "%s/brim/emu", BRIM_LIB_DIR);
     (void)snprintf(library, sizeof(library), "%s/libcuda.so.1", ret_dir);
     return access(library, R_OK) == 0 ? 0 : -ENOENT;
 }

@@ -10,6 +10,7 @@ struct gpu {
     struct driver_cuda driver;
     CUdevice device;
     int has_context;
+    uint64_t refused_free_bytes;
 };
 
 static int check(struct gpu *gpu, CUresult status, const char *what, struct error *err)
@@ -66,10 +67,23 @@ void gpu_close(struct gpu *gpu)
 int gpu_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *ret_address, struct error *err)
 {
     CUdeviceptr address = 0;
-    int r = check(gpu, gpu->driver.alloc(&address, bytes), "cuMemAlloc", err);
+    uint64_t before_bytes = 0, after_bytes = 0;
+    int r = gpu_free_bytes(gpu, &before_bytes, err);
+
+    if (r == 0)
+        r = check(gpu, gpu->driver.alloc(&address, bytes), "cuMemAlloc", err);
     if (r == 0)
         *ret_address = address;
+    /* A neighbour may have given something back since it was refused: the smaller figure is nearer
+     * to what was free at that moment. */
+    if (r == GPU_REFUSED && gpu_free_bytes(gpu, &after_bytes, NULL) == 0)
+        gpu->refused_free_bytes = before_bytes < after_bytes ? before_bytes : after_bytes;
     return r;
+}
+
+uint64_t gpu_refused_free_bytes(const struct gpu *gpu)
+{
+    return gpu->refused_free_bytes;
 }
 
 int gpu_free(struct gpu *gpu, uint64_t address, struct error *err)

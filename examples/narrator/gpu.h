@@ -21,6 +21,8 @@ void gpu_close(struct gpu *gpu);
 /* 0, GPU_REFUSED or negative. Nothing is cleared. */
 int gpu_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *ret_address, struct error *err)
     __attribute__((warn_unused_result));
+/* What the whole card had left when it last refused. */
+uint64_t gpu_refused_free_bytes(const struct gpu *gpu);
 int gpu_free(struct gpu *gpu, uint64_t address, struct error *err);
 
 int gpu_write(struct gpu *gpu, uint64_t address, const void *data, uint64_t bytes,

@@ -107,10 +107,7 @@ static int options_parse(int argc, char **argv, struct options *options)
 /* The card said no, to a program that did not ask before. */
 static int report_refusal(struct narrator *narrator, uint64_t segment)
 {
-    uint64_t free_bytes = 0;
-    struct error err = { 0 };
-    if (narrator->gpu && gpu_free_bytes(narrator->gpu, &free_bytes, &err) < 0)
-        fprintf(stderr, "narrator: %s\n", err.message);
+    const uint64_t free_bytes = narrator->gpu ? gpu_refused_free_bytes(narrator->gpu) : 0;
     printf("{\"refused_at\": %" PRIu64 ", \"asked_bytes\": %" PRIu64 ", \"free_bytes\": %" PRIu64
            "}\n",
            segment, narrator->model.refused_bytes, free_bytes);

@@ -3,6 +3,7 @@
 #define BATCH_BATCH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/paths.h"
@@ -30,6 +31,9 @@ struct batch_options {
     bool starts_over;         /* --again */
     bool is_detached;         /* lines go to the log alone */
     int ready_fd;             /* one byte is written here when the batch is under way; -1: none */
+    /* What the driver shows for a lease's processes, for flush.on_growth; 0 or negative. NULL:
+     * cannot be asked. */
+    int (*measure)(uint64_t lease_id, uint64_t *ret_bytes);
 };
 
 struct batch_result {

@@ -65,39 +65,52 @@ char *output_old_path(const char *path, uint64_t generation)
     return path_with(path, "", "old", generation);
 }
 
-int output_make_dir(const char *path, struct error *err)
+static int make_parents(char *path, struct error *err)
 {
-    OWNED(freep) char *dir = strdup(path);
-    struct stat info;
-
-    if (!dir)
-        return error_set(err, -ENOMEM, "out of memory");
-    for (char *slash = strchr(dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(dir, 0777) < 0 && errno != EEXIST) /* the user's data: the umask decides */
-            return error_set(err, -errno, "cannot make the output directory %s: %s", dir,
+        if (mkdir(path, 0777) < 0 && errno != EEXIST) /* the user's data: the umask decides */
+            return error_set(err, -errno, "cannot make the output directory %s: %s", path,
                              strerror(errno));
         *slash = '/';
     }
-    char *slash = strrchr(dir, '/');
-    slash[slash == dir ? 1 : 0] = '\0';
-    if (stat(dir, &info) == 0 && !S_ISDIR(info.st_mode))
-        return error_set(err, -ENOTDIR, "the output directory %s is a file; move it away", dir);
-    if (access(dir, W_OK | X_OK) < 0)
-        return error_set(err, -errno, "cannot write to the output directory %s: %s", dir,
-                         strerror(errno));
     return 0;
+}
+
+/* The directory of a path, fresh; NULL when memory is out. */
+static char *dir_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return strndup(path, slash > path ? (size_t)(slash - path) : 1);
+}
+
+int output_make_dir(const char *path, struct error *err)
+{
+    OWNED(freep) char *dir = dir_of(path);
+    OWNED(freep) char *copy = strdup(path);
+    struct stat info = { 0 };
+    int r = 0;
+
+    if (!dir || !copy)
+        return error_set(err, -ENOMEM, "out of memory");
+    if (stat(dir, &info) < 0)
+        r = make_parents(copy, err);
+    else if (!S_ISDIR(info.st_mode))
+        r = error_set(err, -ENOTDIR, "the output directory %s is a file; move it away", dir);
+    if (r == 0 && access(dir, W_OK | X_OK) < 0)
+        r = error_set(err, -errno, "cannot write to the output directory %s: %s", dir,
+                      strerror(errno));
+    return r;
 }
 
 static int sync_dir_of(const char *path)
 {
-    OWNED(freep) char *dir = strdup(path);
+    OWNED(freep) char *dir = dir_of(path);
     OWNED(fd_close) int fd = -1;
 
     if (!dir)
         return -ENOMEM;
-    char *slash = strrchr(dir, '/');
-    slash[slash == dir ? 1 : 0] = '\0';
     fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
@@ -159,14 +172,10 @@ int output_is_there(const char *path, uint64_t bytes)
 
 int output_is_full(const char *path)
 {
-    OWNED(freep) char *dir = strdup(path);
+    OWNED(freep) char *dir = dir_of(path);
     struct statvfs info = { 0 };
 
-    if (!dir)
-        return 0;
-    char *slash = strrchr(dir, '/');
-    slash[slash == dir ? 1 : 0] = '\0';
-    if (statvfs(dir, &info) < 0 || info.f_blocks == 0) /* 0: it does not tell */
+    if (!dir || statvfs(dir, &info) < 0 || info.f_blocks == 0) /* 0: it does not tell */
         return 0;
     return (uint64_t)info.f_bavail * info.f_frsize < FULL_BYTES ||
            (info.f_files > 0 && info.f_favail == 0);

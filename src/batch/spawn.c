@@ -236,6 +236,7 @@ static void forget_last_process(struct worker *worker)
     worker->fault[0] = '\0';
     worker->done_count = 0;
     worker->done_since_flush = 0;
+    worker->grown_count = 0;
     worker->wait = WORKER_WAIT_NONE;
     worker->stop_deadline_ms = CLOCK_NEVER_MS;
 }

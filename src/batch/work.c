@@ -23,8 +23,9 @@ static void forget_segment(struct worker *worker)
     worker->has_segment = false;
     worker->segment_deadline_ms = CLOCK_NEVER_MS;
     worker->run->running_count--;
-    if (worker->attempt_path)
-        (void)unlink(worker->attempt_path); /* after a commit there is none */
+    if (worker->run->works[worker->segment].state != SEGMENT_DONE)
+        (void)unlink(
+            worker->attempt_path); /* a late writer makes it again: the next run removes it */
     free(worker->attempt_path);
     free(worker->path);
     worker->attempt_path = NULL;

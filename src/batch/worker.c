@@ -8,9 +8,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/size.h"
 #include "batch/run.h"
 
-#define RETRY_MS 1000
+#define MEASURE_MS  250 /* the daemon's figures are no fresher */
+#define GROWN_COUNT 3
+#define RETRY_MS    1000
 
 void worker_init(struct worker *worker, struct run *run, unsigned number)
 {
@@ -311,6 +314,33 @@ static void step_held(struct worker *worker)
     }
 }
 
+/* Memory that creeps up: several segments in a row after which it holds more than its share. */
+static void watch_growth(struct worker *worker)
+{
+    struct run *run = worker->run;
+    const struct stack_batch *spec = run->spec;
+    const uint64_t now_ms = clock_now_ms();
+    char held[SIZE_TEXT_BYTES], claimed[SIZE_TEXT_BYTES];
+    uint64_t bytes = 0;
+
+    if (spec->flush_growth_pct == 0 || !run->options->measure || worker->done_since_flush == 0 ||
+        now_ms - worker->measured_ms < MEASURE_MS)
+        return;
+    worker->measured_ms = now_ms;
+    if (run->options->measure(brim_lease_id(worker->lease), &bytes) < 0)
+        return;
+    const uint64_t limit_bytes =
+        spec->resident_bytes + spec->resident_bytes / 100 * spec->flush_growth_pct;
+    worker->grown_count = bytes > limit_bytes ? worker->grown_count + 1 : 0;
+    if (worker->grown_count < GROWN_COUNT)
+        return;
+    report_line(run, "worker %u holds %s, more than %u%% over its %s, after %d segments: flush",
+                worker->number, size_format(bytes, held), spec->flush_growth_pct,
+                size_format(spec->resident_bytes, claimed), GROWN_COUNT);
+    worker->grown_count = 0;
+    worker->wants_flush = true;
+}
+
 static bool flush_is_due(const struct worker *worker)
 {
     const uint32_t every = worker->run->spec->flush_every;
@@ -325,6 +355,7 @@ static void step_idle(struct worker *worker)
     struct run *run = worker->run;
     int r = 1;
 
+    watch_growth(worker);
     if (worker->stop_reason[0] != '\0')
         worker_stop(worker, worker->stop_reason);
     else if (run->is_ending)

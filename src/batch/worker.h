@@ -75,6 +75,8 @@ struct worker {
     char stop_reason[WORKER_REASON_BYTES]; /* why it must end at the next boundary; "": it need not
                                             */
     char fault[WORKER_REASON_BYTES];       /* what it did, where we killed it for that */
+    uint32_t grown_count;                  /* segments in a row after which it held too much */
+    uint64_t measured_ms;                  /* when that was last asked */
     uint32_t done_count, done_since_flush; /* segments answered by this process; since a flush */
 
     uint64_t burst_bytes; /* of the burst that it asked for */

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "batch/batch.h"
+#include "cli/api_client.h"
 #include "cli/batch.h"
 #include "cli/batch_flags.h"
 #include "cli/command.h"
@@ -51,6 +54,30 @@ static int status_of(int r, const struct batch_result *result)
     }
 }
 
+/* From what the daemon tells of all leases. */
+static int measure(uint64_t lease_id, uint64_t *ret_bytes)
+{
+    json_t *status = NULL, *lease = NULL;
+    char id[24];
+    size_t i = 0;
+    int r = api_get("/v1/status", &status, NULL);
+
+    if (r < 0)
+        return r;
+    (void)snprintf(id, sizeof(id), "l%" PRIu64, lease_id);
+    r = -ENOENT;
+    json_array_foreach(json_object_get(status, "leases"), i, lease)
+    {
+        const char *lease_text = json_string_value(json_object_get(lease, "id"));
+        if (lease_text && strcmp(lease_text, id) == 0) {
+            *ret_bytes = (uint64_t)json_integer_value(json_object_get(lease, "measured_bytes"));
+            r = 0;
+        }
+    }
+    json_decref(status);
+    return r;
+}
+
 /* ---- detached ---- */
 
 /* The end of the pipe to the starter: one NUL byte says "under way", a text says why not. */
@@ -62,6 +89,7 @@ static int run_detached(const struct batch_flags *flags, const char *dir, int re
         .starts_over = flags->starts_over,
         .is_detached = true,
         .ready_fd = ready_fd,
+        .measure = measure,
     };
     struct batch_result result = { 0 };
     struct error err = { 0 };
@@ -132,6 +160,7 @@ static int run_here(const struct batch_flags *flags, const char *dir)
         .summary_path = flags->summary,
         .starts_over = flags->starts_over,
         .ready_fd = -1,
+        .measure = measure,
     };
     struct batch_result result = { 0 };
     struct error err = { 0 };

@@ -45,7 +45,7 @@ static int lease_new(const struct brim_claim *claim, brim_lease **ret_lease)
 {
     struct message_claim checked;
     brim_lease *lease = NULL;
-    int r = claim_check(claim, &checked);
+    int r = lease_check_claim(claim, &checked);
 
     if (r < 0)
         return r;

@@ -46,7 +46,7 @@ static bool is_in_range(const struct brim_claim *claim)
            (peak_bytes > 0 || claim->load_peak_bytes > 0 || (claim->flags & BRIM_CLAIM_ADOPT) != 0);
 }
 
-int claim_check(const struct brim_claim *claim, struct message_claim *ret_claim)
+int lease_check_claim(const struct brim_claim *claim, struct message_claim *ret_claim)
 {
     struct brim_claim copy = { 0 };
     struct message_claim checked = { 0 };

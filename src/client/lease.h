@@ -139,7 +139,7 @@ static inline int lease_not_held(const brim_lease *lease)
 }
 
 /* claim.c: 0, INVALID. */
-int claim_check(const struct brim_claim *claim, struct message_claim *ret_claim);
+int lease_check_claim(const struct brim_claim *claim, struct message_claim *ret_claim);
 
 /* link.c. All with the lock held, none blocks. */
 void link_open(brim_lease *lease);              /* try to get UP */

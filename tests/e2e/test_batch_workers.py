@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """brim batch: flushes, workers that misbehave, memory that comes and goes, bad input."""
+import os
 import resource
 import signal
 import subprocess
@@ -268,3 +269,107 @@ def test_an_output_directory_that_cannot_be_made(batch):
     done = batch.run()
     assert done.returncode == 1
     assert "cannot write to the output directory" in done.stderr
+
+
+# ---- foreign memory ----
+
+FOREIGN = """
+import ctypes, sys
+cuda = ctypes.CDLL("libcuda.so.1")
+context, pointer = ctypes.c_void_p(), ctypes.c_uint64()
+assert cuda.cuInit(0) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+assert cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(int(sys.argv[1]))) == 0
+print("taken", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.not_sanitized
+def test_a_foreign_program_shrinks_the_batch_until_it_is_gone(batch):
+    """12 282 MiB hold 5.5 + 2.1 GB and the reserve, but not 5 GB of somebody else's besides."""
+    running = batch.start("--burst", "2.1GB", "--workers", "1", env={**batch.lead(), "BURST": "0"})
+    batch.open_gate(3)
+    for _ in range(4):
+        name, _ = batch.next_begin()
+    foreign = batch.machine.spawn(sys.executable, "-c", FOREIGN, 5_000_000_000,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert foreign.stdout.readline() == "taken\n"
+    read_until(running.stderr, "ends at the segment's end")
+    batch.open_gate()
+    line = read_until(running.stderr, "worker 1 waits")
+    assert "foreign" in line and name == "000003"
+    assert batch.show()["segments_done"] in (3, 4)
+    foreign.stdin.close()
+    batch.open_gate(60)
+    assert running.wait(PATIENCE_S) == 0
+    batch.check_complete()
+    summary = batch.summary()
+    assert summary["workers_min"] == 0 and summary["workers_max"] == 1
+    assert summary["segments_retried"] == 0 and summary["refusals"] >= 1
+
+
+@pytest.mark.not_sanitized
+def test_a_worker_killed_while_a_foreign_program_is_there_waits_for_its_successor(batch):
+    running = batch.start("--burst", "2.1GB", "--workers", "1", env={**batch.lead(), "BURST": "0"})
+    batch.open_gate(3)
+    for _ in range(4):
+        _, pid = batch.next_begin()
+    foreign = batch.machine.spawn(sys.executable, "-c", FOREIGN, 5_000_000_000,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert foreign.stdout.readline() == "taken\n"
+    os.kill(pid, signal.SIGKILL)
+    line = read_until(running.stderr, "worker 1 waits")
+    assert "foreign" in line
+    foreign.stdin.close()
+    batch.open_gate(60)
+    assert running.wait(PATIENCE_S) == 0
+    batch.check_complete()
+
+
+GROWING = """
+import ctypes, json, os, socket
+cuda = ctypes.CDLL("libcuda.so.1")
+context, pointer = ctypes.c_void_p(), ctypes.c_uint64()
+assert cuda.cuInit(0) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+link = socket.socket(fileno=int(os.environ["BRIM_FD"]))
+lines = link.makefile("r", encoding="utf-8")
+link.sendall(b'{"ready": true, "flush": true}\\n')
+for line in lines:
+    request = json.loads(line)
+    if "stop" in request:
+        break
+    if "flush" in request:
+        link.sendall(b'{"flushed": true}\\n')
+        continue
+    with open(os.environ["GATE"], "rb", buffering=0) as gate:
+        gate.read(1)
+    assert cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(200 << 20)) == 0
+    with open(request["out"], "w") as out:
+        out.write(request["input"].upper() + "\\n")
+    link.sendall(b'{"done": %d}\\n' % request["segment"])
+"""
+
+
+@pytest.mark.not_sanitized
+def test_memory_that_creeps_up_over_the_claim_is_told_and_flushed(batch):
+    (batch.dir / "brim.yaml").write_text(
+        "batches:\n  b:\n"
+        f"    command: [{sys.executable}, grow.py]\n"
+        "    input: { lines: in.txt }\n    output: out/${SEGMENT}.txt\n"
+        "    vram: 1GiB\n    workers: 1\n    flush: { on_growth: 10% }\n")
+    (batch.dir / "grow.py").write_text(GROWING)
+    batch.write_input(9)
+    running = batch.machine.spawn_brim("batch", "run", "b", "--summary", "summary.json",
+                                       env=batch.lead(), cwd=batch.dir, stderr=subprocess.PIPE)
+    # 256 MiB of context and 200 MiB a segment: over 1.1 GiB from the fifth on, in the driver's eyes
+    # when the daemon says so.
+    batch.open_gate(6)
+    batch.machine.events.wait(kind="overdraft", name="b-1")
+    for _ in range(3):
+        batch.open_gate()
+    assert running.wait(PATIENCE_S) == 0, running.stderr.read()
+    batch.check_complete()

@@ -92,7 +92,6 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
-@pytest.mark.not_sanitized
 def test_nvidia_ml_py_shows_the_card_and_its_processes(emulator):
     pytest.importorskip("pynvml")
     hog = emulator.spawn(emulator.build / "tests" / "hog", "--bytes", "1000MiB",
@@ -114,7 +113,6 @@ def test_nvidia_ml_py_shows_the_card_and_its_processes(emulator):
     assert shown["refusal"] == "Invalid Argument"
 
 
-@pytest.mark.not_sanitized
 def test_cuda_bindings_use_the_driver(emulator):
     pytest.importorskip("cuda.bindings")
     done = emulator.run(*python(CUDA))
