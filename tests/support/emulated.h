@@ -2,6 +2,7 @@
 #ifndef TESTS_EMULATED_H
 #define TESTS_EMULATED_H
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -61,17 +62,13 @@ static inline struct emulated_child emulated_exec(const char *program, const cha
     struct emulated_child child = { .pid = -1, .in = -1, .out = -1 };
     int in[2], out[2];
 
-    if (pipe(in) < 0 || pipe(out) < 0)
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
         return child;
     (void)fflush(stdout);
     child.pid = fork();
     if (child.pid == 0) {
         (void)dup2(in[0], 0);
         (void)dup2(out[1], 1);
-        for (int i = 0; i < 2; i++) {
-            (void)close(in[i]);
-            (void)close(out[i]);
-        }
         (void)execl(program, program, argument, (char *)NULL);
         _exit(127);
     }
