@@ -132,8 +132,9 @@ def play(options, plan):
         return started[-1]
 
     brim_half = {"batch": "narrate", "is_disturbed": True, "is_shown": True, "log": "workers.log",
-                 "outputs": "out"}
-    alone_half = {**brim_half, "is_disturbed": False, "is_shown": False,
+                 "outputs": "out", "worker": options.worker}
+    # Always the C narrator's: one in Python has to give the same audio.
+    alone_half = {**brim_half, "worker": "c", "is_disturbed": False, "is_shown": False,
                   "log": "workers-undisturbed.log", "outputs": "out-undisturbed"}
     try:
         if options.is_real:
@@ -257,6 +258,8 @@ def main():
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--directory", type=Path, help="for what it makes; BUILD/demo")
     parser.add_argument("--gpu-profile", default=DEFAULT_PROFILE, help="brim emulate --list")
+    parser.add_argument("--worker", choices=("c", "python"), default="c",
+                        help="which narrator the batch runs")
     parser.add_argument("--real", dest="is_real", action="store_true",
                         help="this machine's GPU instead; only the half with Brim")
     parser.add_argument("--text", nargs="+", help="files to read, instead of three licenses")

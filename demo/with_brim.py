@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from pathlib import Path
 
 import screen
 import stage
@@ -261,6 +262,15 @@ def ask_for_sizes(plan):
     plan.foreign_least_bytes = int(min(plan.foreign_bytes, left * share))
 
 
+def worker_command(plan):
+    if plan.worker == "python":
+        tree = Path(__file__).resolve().parents[1]
+        os.environ["PYTHONPATH"] = str(tree / "python")
+        os.environ["BRIM_LIB"] = str(Path(plan.build).resolve() / "libbrim.so.0")
+        return [sys.executable, str(tree / "examples/narrator/worker.py")]
+    return [plan.narrator]
+
+
 def batch_command(plan):
     return [plan.brim, "batch", "run", "--name", plan.batch, "--lines", plan.segments,
             "--out", str(plan.path(plan.outputs)) + "/${SEGMENT}.wav",
@@ -268,7 +278,7 @@ def batch_command(plan):
             "--summary", str(plan.path(plan.name + "-batch.json")),
             # On a real GPU the batch may be known from an earlier demo.
             *(["--again"] if plan.is_real else []), "--",
-            plan.narrator, "--log", str(plan.path(plan.log))]
+            *worker_command(plan), "--log", str(plan.path(plan.log))]
 
 
 def main(plan):

@@ -187,13 +187,16 @@ def test_a_narrator_that_does_not_ask_is_refused_by_the_card(emulated, narrator,
 # -- all of it, with forty sentences
 
 @pytest.mark.skipif(not GPL.exists(), reason="no /usr/share/common-licenses here")
-def test_the_demo_in_short(build_dir, narrator, home_env, short_dir):
+@pytest.mark.parametrize("worker", ["c", "python"])
+def test_the_demo_in_short(build_dir, narrator, home_env, short_dir, worker, is_sanitized):
+    if worker == "python" and is_sanitized:
+        pytest.skip("a sanitized library does not load into a program that is not sanitized")
     book = short_dir / "book.txt"
     book.write_text("\n\n".join(text.read([GPL])[:40]), encoding="utf-8")
     directory = short_dir / "demo"
     done = subprocess.run(
         [sys.executable, TREE / "demo/run.py", "--build", build_dir, "--directory", directory,
-         "--text", book], env=home_env, cwd=TREE, timeout=240, encoding="utf-8",
+         "--text", book, "--worker", worker], env=home_env, cwd=TREE, timeout=240, encoding="utf-8",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     assert "EMULATED" in done.stdout.splitlines()[0]
