@@ -42,6 +42,9 @@ struct api_source {
                 struct error *err);
     int (*trim)(void *user, const struct api_peer *peer, const char *name, json_t **ret_json,
                 struct error *err);
+    /* A remark of a program's, for the events. */
+    int (*note)(void *user, const struct api_peer *peer, const char *text, json_t **ret_json,
+                struct error *err);
     int (*shutdown)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
 };
 

@@ -136,7 +136,7 @@ const char *events_kind(const char *kind)
         "granted",       "queued",     "refused",      "released",       "drained",
         "burst_waiting", "overdraft",  "foreign_grew", "foreign_shrank", "asked_trim",
         "asked_stop",    "lost",       "restored",     "gpu_lost",       "daemon_started",
-        "facts_failed",  "facts_back",
+        "facts_failed",  "facts_back", "noted",
     };
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {

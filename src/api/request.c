@@ -158,6 +158,21 @@ static int answer_trim(const struct request *request, json_t **ret_json, struct 
     return call_with_name(request, request->api->source.trim, ret_json, err);
 }
 
+static int answer_note(const struct request *request, json_t **ret_json, struct error *err)
+{
+    const struct api_source *const source = &request->api->source;
+    json_t *const body = json_loadb(request->body, request->body_bytes, 0, NULL);
+    const char *text = NULL;
+    int r = 0;
+
+    if (json_unpack(body, "{s:s !}", "text", &text) < 0 || *text == '\0')
+        r = error_set(err, -EINVAL, "the body must be {\"text\": \"WHAT HAPPENED\"}");
+    else
+        r = source->note(source->user, &request->peer, text, ret_json, err);
+    json_decref(body);
+    return r;
+}
+
 static int answer_shutdown(const struct request *request, json_t **ret_json, struct error *err)
 {
     const struct api_source *const source = &request->api->source;
@@ -172,6 +187,7 @@ static const struct route routes[] = {
     { "GET", "/v1/events", false, false, "?since=N&last=N&follow=1", NULL },
     { "POST", "/v1/stop", false, false, " {\"name\": \"NAME\"}", answer_stop },
     { "POST", "/v1/trim", false, false, " {\"name\": \"NAME\"}", answer_trim },
+    { "POST", "/v1/note", false, false, " {\"text\": \"…\"}", answer_note },
     { "POST", "/v1/shutdown", false, false, "", answer_shutdown },
 };
 

@@ -129,6 +129,18 @@ static int control_trim(void *user, const struct api_peer *peer, const char *nam
     return answer_count(r, "trim", name, ret_json, err);
 }
 
+static int control_note(void *user, const struct api_peer *peer, const char *text,
+                        json_t **ret_json, struct error *err)
+{
+    char name[32];
+    const struct event event = { .kind = "noted", .name = name, .gpu = -1, .text = text };
+
+    (void)snprintf(name, sizeof(name), "pid %d", (int)peer->pid);
+    note_plain(user, &event);
+    *ret_json = json_pack("{s:s}", "text", "noted");
+    return *ret_json ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 static int control_shutdown(void *user, const struct api_peer *peer, json_t **ret_json,
                             struct error *err)
 {
@@ -240,6 +252,7 @@ struct api_source control_source(struct daemon *daemon)
         .fit = control_fit,
         .stop = control_stop,
         .trim = control_trim,
+        .note = control_note,
         .shutdown = control_shutdown,
     };
 }
