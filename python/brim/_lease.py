@@ -83,6 +83,8 @@ class Lease:
         self._futures: List[Any] = []  # asyncio: (is_over, future)
         #: OutOfMemory helpers and janitors ask it: is a burst in progress in this process?
         self.in_burst = False
+        #: on_failure(error): whether a function under @lease.burst() is to be tried once more
+        self.on_failure: Optional[Callable[[BaseException], bool]] = None
 
     # -- acquire and release
 
@@ -435,18 +437,33 @@ class Burst:
     async def __aexit__(self, *_: Any) -> None:
         self.lease._burst_end()
 
+    def _may_retry(self, error: BaseException) -> bool:
+        decide = self.lease.on_failure
+        return decide is not None and decide(error)
+
     def __call__(self, function: _Function) -> _Function:
         from functools import wraps
         if getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
             @wraps(function)
             async def burst_async(*args: Any, **kwargs: Any) -> Any:
                 async with self:
+                    try:
+                        return await function(*args, **kwargs)
+                    except Exception as error:
+                        if not self._may_retry(error):
+                            raise
                     return await function(*args, **kwargs)
             return burst_async  # type: ignore[return-value]
 
         @wraps(function)
         def burst(*args: Any, **kwargs: Any) -> Any:
             with self:
+                try:
+                    return function(*args, **kwargs)
+                except Exception as error:
+                    if not self._may_retry(error):
+                        raise
+                # Not inside `except`: the error's frames would keep their tensors alive.
                 return function(*args, **kwargs)
         return burst  # type: ignore[return-value]
 

@@ -16,6 +16,7 @@
 #include "base/size.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/python.h"
 #include "client/daemon.h"
 #include "client/lease.h"
 
@@ -43,6 +44,7 @@ enum {
     OPTION_GPU,
     OPTION_MAX_WAIT,
     OPTION_PID,
+    OPTION_PYTHON_JANITOR,
 };
 
 static const struct option_spec specs[] = {
@@ -56,6 +58,8 @@ static const struct option_spec specs[] = {
     [OPTION_MAX_WAIT] = { 0, "max-wait", "TIME",
                           "wait for room: 10m, 0 = not at all; default: for ever" },
     [OPTION_PID] = { 0, "pid", "PID", "take a running program under a lease instead" },
+    [OPTION_PYTHON_JANITOR] = { 0, "python-janitor", NULL,
+                                "a Python program gives back what PyTorch keeps for nobody" },
 };
 
 struct wish {
@@ -63,6 +67,7 @@ struct wish {
     char **command; /* borrowed; NULL: none was given */
     char name[MESSAGE_NAME_BYTES];
     bool has_vram;
+    bool has_janitor;
 };
 
 /* ---- what was asked for ---- */
@@ -139,6 +144,9 @@ static int read_option(int found, const char *value, struct wish *wish, struct e
         return read_max_wait(value, &claim->max_wait_ms, err);
     case OPTION_PID:
         return read_pid(value, &claim->pid, err);
+    case OPTION_PYTHON_JANITOR:
+        wish->has_janitor = true;
+        return 0;
     case OPTION_GPU:
         claim->gpu = value;
         return 0;
@@ -186,6 +194,8 @@ static int parse(int argc, char **argv, struct wish *wish)
     }
     if (wish->claim.pid != 0 && wish->command)
         error_set(&err, -EINVAL, "--pid takes a running program, and no COMMAND");
+    else if (wish->claim.pid != 0 && wish->has_janitor)
+        error_set(&err, -EINVAL, "--python-janitor is for a program that starts, not for --pid");
     else if (wish->claim.pid == 0 && !wish->command)
         error_set(&err, -EINVAL, "no COMMAND; write: brim run --vram 6GiB -- COMMAND");
     else if (wish->claim.pid == 0 && !wish->has_vram)
@@ -396,6 +406,7 @@ int cmd_run(int argc, char **argv)
     struct wish wish = { .claim = { .struct_bytes = sizeof(wish.claim),
                                     .max_wait_ms = BRIM_WAIT_FOREVER } };
     static brim_lease *lease; /* lives as long as this process, whatever it becomes */
+    struct error err = { 0 };
     int status = parse(argc, argv, &wish);
 
     if (status >= 0)
@@ -403,6 +414,8 @@ int cmd_run(int argc, char **argv)
     status = wish.command ? check_command(wish.command[0]) : check_process(&wish);
     if (status != 0)
         return status;
+    if (wish.has_janitor && python_prepare(wish.command, &err) < 0)
+        return complain(&err);
     if (wish.command)
         name_after_command(&wish);
     if (!wish.claim.name)

@@ -21,6 +21,7 @@ import pytest
 TREE = Path(__file__).resolve().parents[2]
 PACKAGE = TREE / "python"
 sys.path.insert(0, str(PACKAGE))
+sys.path.append(str(TREE / "tests/e2e"))
 
 _spec = importlib.util.spec_from_file_location("e2e_fixtures", TREE / "tests/e2e/conftest.py")
 e2e = sys.modules["e2e_fixtures"] = importlib.util.module_from_spec(_spec)
@@ -64,12 +65,20 @@ def script(emulator, python_env):
 
 
 @pytest.fixture
+def torch_script(script):
+    """The same with the fake torch of tests/python/fake in reach."""
+    script.machine.env["PYTHONPATH"] += f":{TREE / 'tests/python/fake'}"
+    return script
+
+
+@pytest.fixture
 def no_leftovers(machine):
     """The test leaves as many descriptors open as it found, and no thread."""
     def count():
         return len(os.listdir("/proc/self/fd"))
 
     assert machine.events  # its pipe is not the test's
+    gc.collect()
     before = count()
     yield
     for thread in threading.enumerate():

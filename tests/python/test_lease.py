@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import brim
+from brim import _client
 
 GIB = 1 << 30
 
@@ -182,8 +183,7 @@ def test_a_trim_asks_the_callbacks_outside_bursts_and_one_that_raises_frees_noth
             asked.set()
             return 3 * GIB
 
-        assert machine.run("curl", "-sS", "--unix-socket", machine.runtime_dir / "api.sock",
-                           "-d", '{"name": "holder"}', "http://brimd/v1/trim").returncode == 0
+        _client.request("/v1/trim", "POST", {"name": "holder"})
         assert asked.wait(60)
         machine.events.wait(kind="asked_trim", name="holder")
         assert machine.lease("holder")["resident_bytes"] == GIB
@@ -200,7 +200,7 @@ def test_a_callback_that_never_returns_keeps_nobody_from_working(machine):
             inside.set()
             end.wait()
 
-        brim._client.request("/v1/trim", "POST", {"name": "holder"})
+        _client.request("/v1/trim", "POST", {"name": "holder"})
         assert inside.wait(60)
         with lease.burst():
             assert lease.state == "busy"

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""brim.torch and stages against a FAKE torch (fake/torch.py) on the emulated card: the driver's
+numbers are the card's, the allocator is a hundred lines that behave as torch's does."""
+import json
+import subprocess
+
+MIB = 1 << 20
+START = """
+import json, sys, threading
+import brim, brim.torch
+def torch_loaded():
+    import torch
+    return torch
+def held():
+    return sum(l["measured_bytes"] for l in brim.ps()["leases"] if l["name"] == "server")
+"""
+
+
+def told(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_brim_torch_imports_no_torch(torch_script):
+    done = torch_script("import brim.torch, sys; print(brim.torch.trim(), brim.torch.memory(), "
+                        "'torch' in sys.modules)")
+    assert done.stdout == "0 [] False\n", done.stderr
+
+
+def test_nine_sessions_of_a_server_leave_the_card_as_the_first_one_did(torch_script):
+    done = torch_script(START + """
+import torch
+with brim.lease("server", resident="2GiB", burst="4GiB") as lease:
+    brim.torch.attach(lease, janitor=False)
+    brim.torch.start_janitor(idle_s=3600)
+    model = torch.zeros(1 << 28)  # 1 GiB
+    lease.ready()
+    levels = []
+    for number in range(9):
+        with brim.session():
+            with lease.burst():
+                work = torch.zeros((512 << 20) + (number << 20))
+                del work
+            assert brim.torch.pool_bytes() > 1 << 30
+        levels.append(held())
+    print(json.dumps(levels))
+""")
+    levels = told(done)
+    assert len(levels) == 9 and max(levels) - levels[0] <= 64 * MIB and levels[0] < 1500 * MIB
+
+
+def test_the_janitor_waits_for_quiet_and_for_the_last_session(torch_script):
+    done = torch_script(START + """
+import torch
+janitor = brim.torch.Janitor(idle_bytes=512 << 20, idle_s=5.0)
+steps = []
+with brim.lease("server", resident="2GiB", burst="2GiB") as lease:
+    lease.ready()
+    work = torch.zeros(256 << 20); del work          # a pool of 1 GiB
+    with brim.session():
+        steps.append([janitor.look(1.0) for _ in range(8)])
+    with lease.burst():
+        steps.append([janitor.look(1.0) for _ in range(8)])
+    steps.append([janitor.look(1.0) for _ in range(4)])
+    work = torch.zeros(1 << 20); del work            # somebody works: it starts over
+    steps.append([janitor.look(1.0) for _ in range(7)])
+    work = torch.zeros(64 << 20); del work           # 256 MiB: too little to bother
+    steps.append([janitor.look(1.0) for _ in range(8)])
+print(json.dumps(steps))
+""")
+    steps = told(done)
+    assert steps[0] == steps[1] == [0] * 8 and steps[2] == [0] * 4
+    assert steps[3][:5] == [0] * 5 and steps[3][5] == 1 << 30 and steps[4] == [0] * 8
+
+
+def test_a_trim_empties_the_pool_but_not_inside_a_session(torch_script):
+    machine = torch_script.machine
+    program = torch_script.start(START + """
+import torch
+with brim.lease("server", resident="3GiB") as lease:
+    brim.torch.attach(lease, janitor=False)
+    work = torch.zeros(512 << 20); del work          # a pool of 2 GiB
+    lease.ready()
+    asked = threading.Event()
+    lease.on_trim(lambda wanted: asked.set())
+    for line in sys.stdin:
+        if line == "session\\n":
+            with brim.session():
+                print("in", flush=True); asked.wait(); asked.clear()
+        else:
+            print("out", flush=True); asked.wait(); asked.clear()
+        print(brim.torch.pool_bytes(), held(), flush=True)
+""", stdin=subprocess.PIPE)
+
+    def trimmed(where):
+        program.stdin.write(where + "\n")
+        program.stdin.flush()
+        program.stdout.readline()
+        machine.run("curl", "-sS", "--unix-socket", machine.runtime_dir / "api.sock", "-d",
+                    '{"name": "server"}', "http://brimd/v1/trim")
+        return [int(word) for word in program.stdout.readline().split()]
+
+    pool, shown = trimmed("session")
+    assert pool == 2 << 30 and shown > 2 << 30
+    pool, shown = trimmed("idle")
+    assert pool == 0 and shown < 1 << 30
+
+
+def test_an_out_of_memory_in_a_burst_asks_the_neighbours_and_tries_once_more(torch_script):
+    """The neighbour's claim covers what its pool holds; the card is full all the same, because
+    this program takes more than it said."""
+    machine = torch_script.machine
+    neighbour = torch_script.start(START + """
+import torch
+with brim.lease("neighbour", resident="4GiB") as lease:
+    brim.torch.attach(lease, janitor=False)
+    work = torch.zeros(896 << 20); del work          # a pool of 3.5 GiB
+    lease.ready()
+    print("in", flush=True)
+    sys.stdin.read()
+""", stdin=subprocess.PIPE)
+    assert neighbour.stdout.readline() == "in\n"
+    done = torch_script(START + """
+import torch
+calls = []
+with brim.lease("server", resident="3GiB", burst="3GiB") as lease:
+    brim.torch.attach(lease, janitor=False)
+
+    @lease.burst()
+    def answer(floats):
+        calls.append(lease.state)
+        return torch.zeros(floats) and "answered"
+
+    print(answer(int(2.2 * (1 << 30))))              # 8.8 GiB
+    try:
+        answer(1 << 33)
+    except torch.cuda.OutOfMemoryError as error:
+        print("gave up after", len(calls))
+    with lease.burst():
+        print(brim.torch.retry(lambda: "fine"))
+    try:
+        with lease.burst():
+            brim.torch.retry(lambda: 1 / 0)
+    except ZeroDivisionError:
+        print("not ours", lease.state)
+""")
+    assert done.stdout.splitlines() == ["answered", "gave up after 4", "fine", "not ours idle"], \
+        done.stdout + done.stderr
+    machine.events.wait(kind="asked_trim", name="neighbour")
+
+
+STAGES = START + """
+import torch
+lines = []
+class Module:
+    def __init__(self, gib):
+        self.weights = [torch.zeros(1 << 28) for _ in range(gib)]
+    def cpu(self):
+        for weight in self.weights:
+            weight.cpu()
+"""
+
+
+def test_stages_come_one_after_the_other_and_leave_nothing(torch_script):
+    """Three of 9 GiB each through a card of 12."""
+    done = torch_script(STAGES + """
+for name in ("encoder", "transformer", "decoder"):
+    with brim.stage(name, resident="10GiB", max_wait=60, say=lines.append) as s:
+        module = s.keep(Module(9))
+    assert s.left_bytes == 0 and s.released_bytes == 9 << 30, (s.left_bytes, s.released_bytes)
+print(json.dumps(lines))
+""")
+    lines = told(done)
+    assert [line.split(",")[0] for line in lines] == [
+        "encoder: released 9.00 GiB", "transformer: released 9.00 GiB",
+        "decoder: released 9.00 GiB"]
+    assert all(", 0 left, " in line for line in lines)
+    leases = torch_script.machine.ps()["leases"]
+    assert [lease for lease in leases if lease["state"] != "draining"] == []
+
+
+def test_a_stage_gives_up_in_every_way_out_and_names_what_it_leaves(torch_script):
+    done = torch_script(STAGES + """
+class Stuck(Module):
+    def cpu(self):
+        raise RuntimeError("pinned")
+def work():
+    local = torch.zeros(1 << 28)                     # only a frame of the traceback holds it
+    raise KeyError("boom")
+try:
+    with brim.stage("fails", resident="4GiB", say=lines.append) as s:
+        s.keep(Module(1))
+        work()
+except KeyError:
+    lines.append(s.left_bytes)
+with brim.stage("leaks", resident="4GiB", say=lines.append) as s:
+    module = Module(1)                               # not kept: it stays
+    s.keep(Stuck(0))
+lines.append(s.left_bytes)
+with brim.stage("frees", resident="4GiB", say=lines.append) as s:
+    s.keep(object(), release=lambda: module.cpu())
+print(json.dumps(lines))
+""")
+    lines = told(done)
+    assert lines[0].startswith("fails: released 2.00 GiB, 0 left") and lines[1] == 0
+    assert "leaks: released 0, 1.00 GiB left" in lines[2] and "Stuck: pinned" in lines[2]
+    assert lines[3] == 1 << 30
+    assert lines[4].startswith("frees: released 1.00 GiB")
+    event = torch_script.machine.events.wait(kind="noted")
+    assert 'the stage "leaks"' in event["text"] and "1.00 GiB left" in event["text"]
+
+
+def test_without_torch_a_stage_is_a_lease(script):
+    done = script("import brim, sys\n"
+                  "with brim.stage('plain', resident='1GiB', say=print) as s:\n"
+                  "    assert s.lease.state == 'loading'\n"
+                  "print('torch' in sys.modules, s.lease.state)\n")
+    assert done.stdout.splitlines()[1:] == ["False released"], done.stderr
+    assert done.stdout.startswith("plain: released 0, 0 left")
+
+
+def test_a_stage_for_which_there_is_no_room_does_not_begin(script):
+    done = script("import brim\n"
+                  "try:\n"
+                  "    with brim.stage('huge', resident='40GiB'): print('never')\n"
+                  "except brim.NeverFits: print('refused')\n")
+    assert done.stdout == "refused\n", done.stderr
+
+
+def test_memory_tells_torchs_view_and_the_drivers(torch_script):
+    done = torch_script(START + """
+import torch
+with brim.lease("server", resident="3GiB") as lease:
+    model = torch.zeros(1 << 28); work = torch.zeros(1 << 28); del work
+    print(json.dumps(brim.torch.memory()))
+""")
+    (gpu,) = told(done)
+    assert gpu["allocated_bytes"] == 1 << 30 and gpu["reserved_bytes"] == 2 << 30
+    assert gpu["driver_bytes"] == (2 << 30) + 256 * MIB
+
+
+def test_a_session_is_async_too(script):
+    done = script("import asyncio, brim\n"
+                  "from brim import _session\n"
+                  "async def main():\n"
+                  "    async with brim.session():\n"
+                  "        print(_session.session_count())\n"
+                  "asyncio.run(main()); print(_session.session_count())\n")
+    assert done.stdout == "1\n0\n", done.stderr
