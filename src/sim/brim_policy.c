@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The budget as a policy. A sample shows what the jobs use at that moment, and comes as soon as the
- * budget asks; but where nothing has changed since the last one, it would show the same, and is
- * taken with the next change. */
+/* The budget as a policy. A sample shows what the jobs use at that moment; it is taken before
+ * somebody asks where the last one is too old to grant on, and as soon as the budget wants one. But
+ * where nothing has changed since the last one it would show the same, and is taken with the next
+ * change. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ struct brim {
     uint32_t capacity, count;
     struct sim_live *running[SIM_GPU_MAX]; /* borrowed */
     bool is_asked[SIM_GPU_MAX], has_changed[SIM_GPU_MAX];
+    uint64_t fresh_until_ms[SIM_GPU_MAX];
+    uint64_t facts_max_age_ms;
     struct budget_measure *measured; /* owned */
     size_t measured_room;
 };
@@ -120,7 +123,15 @@ static void observe(struct brim *brim, uint32_t gpu)
     facts.measured = brim->measured;
     brim->is_asked[gpu] = false;
     brim->has_changed[gpu] = false;
+    brim->fresh_until_ms[gpu] = sim_now_ms(brim->sim) + brim->facts_max_age_ms;
     (void)budget_observe(brim->budget, gpu, &facts, sim_now_ms(brim->sim));
+}
+
+static void freshen(struct brim *brim, uint32_t gpu)
+{
+    for (uint32_t i = 0; i < sim_gpu_count(brim->sim); i++)
+        if ((gpu == CLAIM_GPU_ANY || i == gpu) && brim->fresh_until_ms[i] < sim_now_ms(brim->sim))
+            observe(brim, i);
 }
 
 static void act(struct brim *brim, const struct decision *decision)
@@ -208,6 +219,7 @@ static int brim_open(struct sim *sim, void **ret_state)
         return r;
     limits.lease_max = UINT32_C(1) << 17;
     brim->sim = sim;
+    brim->facts_max_age_ms = limits.facts_max_age_ms;
     if (slots_reserve(brim) == 0)
         r = budget_new(&limits, &brim->budget);
     for (uint32_t i = 0; i < sim_gpu_count(sim) && r == 0; i++)
@@ -230,6 +242,7 @@ static int brim_arrive(void *state, struct sim_live *live)
 
     if (r < 0)
         return r;
+    freshen(brim, live->job.claim.parts[0].gpu);
     r = budget_acquire(brim->budget, &live->job.claim, now_ms,
                        clock_after_ms(now_ms, live->job.wait_ms), &live->lease_id, NULL);
     if (r < 0)
@@ -242,6 +255,7 @@ static int brim_arrive(void *state, struct sim_live *live)
         change(brim, live);
         return SIM_QUEUED;
     }
+    act_all(brim);
     (void)budget_view_lease(brim->budget, live->lease_id, &view);
     run_on(brim, live, view.claim->parts[0].gpu);
     return SIM_GRANTED;
@@ -258,11 +272,15 @@ static void brim_ready(void *state, struct sim_live *live)
 static int brim_burst_begin(void *state, struct sim_live *live)
 {
     struct brim *brim = state;
-    int r = budget_burst_begin(brim->budget, live->lease_id, 0, sim_now_ms(brim->sim),
-                               CLOCK_NEVER_MS, NULL);
+    int r;
 
+    freshen(brim, live->gpu);
+    r = budget_burst_begin(brim->budget, live->lease_id, 0, sim_now_ms(brim->sim), CLOCK_NEVER_MS,
+                           NULL);
     if (r == BUDGET_QUEUED)
         change(brim, live);
+    else
+        act_all(brim);
     return r;
 }
 

@@ -307,35 +307,49 @@ static uint64_t timers_next_ms(const struct sim *sim)
     return sim->timers.count > 0 ? UINT64_MAX - heap_top_key(&sim->timers) : CLOCK_NEVER_MS;
 }
 
+static int play_item(struct sim *sim, const struct sim_item *item)
+{
+    pass_time(sim, item->at_ms > sim->now_ms ? item->at_ms : sim->now_ms);
+    if (item->kind == SIM_ITEM_JOB)
+        return arrive(sim, &item->job);
+    set_foreign(sim, item);
+    return 0;
+}
+
+/* What comes before at_ms: a job's step, or the policy's own time. false: nothing does. */
+static bool play_inside(struct sim *sim, uint64_t at_ms)
+{
+    uint64_t timer_ms = timers_next_ms(sim);
+    uint64_t policy_ms = sim->policy->next_ms(sim->policy_state);
+    uint64_t next_ms = timer_ms < policy_ms ? timer_ms : policy_ms;
+
+    if (next_ms > at_ms || next_ms == CLOCK_NEVER_MS)
+        return false;
+    pass_time(sim, next_ms > sim->now_ms ? next_ms : sim->now_ms);
+    if (timer_ms <= policy_ms)
+        step(sim, sim->timers.entries[0].node->owner);
+    else
+        sim->policy->advance(sim->policy_state);
+    return true;
+}
+
 static int play(struct sim *sim, const struct sim_source *source, struct error *err)
 {
     struct sim_item item;
     int r = source->next(source->context, &item, err);
 
-    while (r > 0 || sim->live_count > 0) {
-        uint64_t item_ms = r > 0 ? item.at_ms : CLOCK_NEVER_MS;
-        uint64_t timer_ms = timers_next_ms(sim);
-        uint64_t policy_ms = sim->policy->next_ms(sim->policy_state);
-
-        if (r < 0)
-            return r;
-        if (item_ms == CLOCK_NEVER_MS && timer_ms == CLOCK_NEVER_MS && policy_ms == CLOCK_NEVER_MS)
-            return error_set(err, -EDEADLK, "%u jobs wait for ever", sim->live_count);
+    while (r > 0) {
         sim->result->events++;
-        if (timer_ms <= item_ms && timer_ms <= policy_ms) {
-            pass_time(sim, timer_ms > sim->now_ms ? timer_ms : sim->now_ms);
-            step(sim, sim->timers.entries[0].node->owner);
-        } else if (policy_ms <= item_ms) {
-            pass_time(sim, policy_ms > sim->now_ms ? policy_ms : sim->now_ms);
-            sim->policy->advance(sim->policy_state);
-        } else {
-            pass_time(sim, item_ms > sim->now_ms ? item_ms : sim->now_ms);
-            if (item.kind == SIM_ITEM_FOREIGN)
-                set_foreign(sim, &item);
-            else if (arrive(sim, &item.job) < 0)
-                return -ENOMEM;
+        if (play_inside(sim, item.at_ms))
+            continue;
+        r = play_item(sim, &item);
+        if (r == 0)
             r = source->next(source->context, &item, err);
-        }
+    }
+    while (r == 0 && sim->live_count > 0) {
+        sim->result->events++;
+        if (!play_inside(sim, CLOCK_NEVER_MS))
+            return error_set(err, -EDEADLK, "%u jobs wait for ever", sim->live_count);
     }
     return r;
 }

@@ -10,12 +10,15 @@
 
 #include "budget_kit.h"
 
+/* The names are the linker's (--wrap). */
+/* NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming) */
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
+/* NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming) */
 
 static uint64_t allocations, failing; /* the failing-th fails; 0: none does */
 
