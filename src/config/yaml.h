@@ -31,7 +31,7 @@ struct yaml_key {
 
 /* "brim.yaml:14:5: " and the text; returns -EINVAL. */
 int yaml_error(struct yaml *yaml, struct fy_node *node, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4), nonnull(3)));
 
 /* Each key of the mapping goes to its reader; unknown and repeated keys are errors. `what` names
  * the mapping in texts ("batch 'narrate'"). */

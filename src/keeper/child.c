@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +57,9 @@ static int place_fds(const struct keeper_command *command)
         if (moved[i] >= 0 && dup2(moved[i], i) < 0)
             return -errno;
     }
+    /* What our own caller left open is none of the child's either. An old kernel refuses this. */
+    (void)close_range(command->extra_fd < 0 ? KEEPER_EXTRA_FD : KEEPER_EXTRA_FD + 1, ~0U,
+                      CLOSE_RANGE_CLOEXEC);
     return 0;
 }
 

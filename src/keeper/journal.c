@@ -13,8 +13,9 @@
 #include "base/fd.h"
 #include "base/paths.h"
 
-#define TAIL_BYTES 2048
-#define TAIL_LINES 3
+#define TAIL_BYTES  2048
+#define TAIL_LINES  3
+#define TAIL_GROWTH (2 * TAIL_LINES)
 
 int keeper_journal_open(const char *path, off_t *ret_start, struct error *err)
 {
@@ -61,8 +62,10 @@ const char *keeper_journal_tail(const char *path, off_t start, char *text, size_
     while (length > 0 && (raw[length - 1] == '\n' || raw[length - 1] == ' '))
         length--;
     at = last_lines(raw, length);
-    if (length - at >= text_bytes / 3) /* a newline becomes three bytes: the end is what counts */
-        at = length - text_bytes / 3;
+    /* A newline becomes three bytes; the end is what counts. */
+    const size_t most = text_bytes > TAIL_GROWTH + 1 ? text_bytes - TAIL_GROWTH - 1 : 0;
+    if (length - at > most)
+        at = length - most;
     for (; at < length; at++) {
         const unsigned char byte = (unsigned char)raw[at];
         if (byte == '\n')

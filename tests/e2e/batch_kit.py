@@ -57,6 +57,13 @@ class Batch:
         _, name, pid = self._told.readline().split()
         return name, int(pid)
 
+    def forget_begins(self):
+        """What workers told that are gone now."""
+        while select.select([self.tell], [], [], 0)[0]:
+            os.read(self.tell, 1 << 16)
+        self._told.close()
+        self._told = os.fdopen(os.dup(self.tell), "r", encoding="utf-8")
+
     def summary(self):
         return json.loads((self.dir / "summary.json").read_text())
 
