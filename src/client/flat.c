@@ -178,29 +178,39 @@ static bool skip_text(struct cursor *cursor)
     return take(cursor, '"');
 }
 
+/* The brackets that are open, outermost first. */
+struct brackets {
+    char open[FLAT_DEPTH_MAX];
+    size_t depth;
+};
+
+/* One character outside of a text. false: a bracket that does not match, or too many. */
+static bool follow_bracket(struct brackets *brackets, char byte)
+{
+    if (byte == '{' || byte == '[') {
+        if (brackets->depth == FLAT_DEPTH_MAX)
+            return false;
+        brackets->open[brackets->depth++] = byte;
+    } else if (byte == '}' || byte == ']') {
+        return brackets->depth > 0 &&
+               brackets->open[--brackets->depth] == (byte == '}' ? '{' : '[');
+    }
+    return true;
+}
+
 /* A nested value is handed on as it is: brackets that match and strings that end are enough here,
  * and the batch checked it when it read its input. */
 static bool skip_nested(struct cursor *cursor)
 {
-    char open[FLAT_DEPTH_MAX];
-    size_t depth = 0;
+    struct brackets brackets = { .depth = 0 };
 
     do {
         if (cursor->at >= cursor->end)
             return false;
         const char byte = *cursor->at++;
-        if (byte == '"') {
-            if (!skip_text(cursor))
-                return false;
-        } else if (byte == '{' || byte == '[') {
-            if (depth == FLAT_DEPTH_MAX)
-                return false;
-            open[depth++] = byte;
-        } else if (byte == '}' || byte == ']') {
-            if (depth == 0 || open[--depth] != (byte == '}' ? '{' : '['))
-                return false;
-        }
-    } while (depth > 0);
+        if (byte == '"' ? !skip_text(cursor) : !follow_bracket(&brackets, byte))
+            return false;
+    } while (brackets.depth > 0);
     return true;
 }
 

@@ -163,32 +163,38 @@ static uint64_t get_number(const unsigned char *from, size_t bytes)
     return value;
 }
 
+/* How many bytes a character has that begins so; 0 where none does. */
+static size_t lead_bytes(unsigned char first)
+{
+    if (first >= 0xc2 && first <= 0xdf)
+        return 2;
+    if ((first & 0xf0) == 0xe0)
+        return 3;
+    return first >= 0xf0 && first <= 0xf4 ? 4 : 0;
+}
+
+/* Longer than needed, surrogates, beyond U+10FFFF; and the C1 controls, which terminals obey. */
+static bool is_forbidden(unsigned char first, unsigned char second)
+{
+    return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+           (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f) ||
+           (first == 0xc2 && second < 0xa0);
+}
+
 /* The bytes of the character at text: 1 to 4, or 0 where it is no UTF-8 or a control character.
  * Never reads past the first NUL. */
 static size_t character_bytes(const unsigned char *text, bool is_newline_ok)
 {
     const unsigned char first = text[0];
-    size_t bytes = 0;
+    const size_t bytes = lead_bytes(first);
 
     if (first < 0x80)
         return (first >= 0x20 && first != 0x7f) || (first == '\n' && is_newline_ok) ? 1 : 0;
-    if (first >= 0xc2 && first <= 0xdf)
-        bytes = 2;
-    else if ((first & 0xf0) == 0xe0)
-        bytes = 3;
-    else if (first >= 0xf0 && first <= 0xf4)
-        bytes = 4;
     for (size_t i = 1; i < bytes; i++) {
         if ((text[i] & 0xc0) != 0x80)
             return 0;
     }
-    /* Longer than needed, surrogates, beyond U+10FFFF; and the C1 controls, which terminals obey.
-     */
-    if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xed && text[1] > 0x9f) ||
-        (first == 0xf0 && text[1] < 0x90) || (first == 0xf4 && text[1] > 0x8f) ||
-        (first == 0xc2 && text[1] < 0xa0))
-        return 0;
-    return bytes;
+    return bytes > 0 && is_forbidden(first, text[1]) ? 0 : bytes;
 }
 
 /* Foreign text (a program's name, a path) becomes text that the other side accepts: a byte that

@@ -87,6 +87,20 @@ static void step_foreign(struct world *world)
         world_chance(world, 50) ? 0 : pick_bytes(world, world_chance(world, 20) ? 11 * GIB : GIB);
 }
 
+static void step_idle(struct world *world, struct holder *holder)
+{
+    if (holder->is_burst_waiting) {
+        if (world_chance(world, 10))
+            world_burst_end(world, holder);
+    } else if (world_chance(world, 10)) {
+        world_resize(world, holder, 1 + pick_bytes(world, 4 * GIB), pick_bytes(world, 2 * GIB));
+    } else if (holder->parts[0].burst_bytes > 0) {
+        uint64_t bytes = 1 + world_pick(world, holder->parts[0].burst_bytes);
+
+        world_burst_begin(world, holder, world_chance(world, 50) ? 0 : bytes, pick_deadline(world));
+    }
+}
+
 static void step_holder(struct world *world, struct holder *holder)
 {
     if (world_chance(world, holder->is_stop_asked ? 30 : 4)) {
@@ -103,17 +117,7 @@ static void step_holder(struct world *world, struct holder *holder)
         world_ready(world, holder);
         return;
     case LEASE_STATE_IDLE:
-        if (holder->is_burst_waiting) {
-            if (world_chance(world, 10))
-                world_burst_end(world, holder);
-        } else if (world_chance(world, 10)) {
-            world_resize(world, holder, 1 + pick_bytes(world, 4 * GIB), pick_bytes(world, 2 * GIB));
-        } else if (holder->parts[0].burst_bytes > 0) {
-            uint64_t bytes = 1 + world_pick(world, holder->parts[0].burst_bytes);
-
-            world_burst_begin(world, holder, world_chance(world, 50) ? 0 : bytes,
-                              pick_deadline(world));
-        }
+        step_idle(world, holder);
         return;
     case LEASE_STATE_BUSY:
         if (!holder->claim.is_always_busy)
