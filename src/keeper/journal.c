@@ -15,7 +15,7 @@
 
 #define TAIL_BYTES  2048
 #define TAIL_LINES  3
-#define TAIL_GROWTH (2 * TAIL_LINES)
+#define TAIL_GROWTH ((size_t)2 * TAIL_LINES)
 
 int keeper_journal_open(const char *path, off_t *ret_start, struct error *err)
 {

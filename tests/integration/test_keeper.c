@@ -69,9 +69,8 @@ static void test_a_child_has_what_it_was_given_and_nothing_else(void)
 {
     char descriptors[] = "ls /proc/self/fd | tr '\\n' ' '";
     char surroundings[] = "pwd; echo $COLOUR $HOME; read x || echo empty";
-    const int stray = dup(STDOUT_FILENO);
+    const int stray = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
 
-    CHECK(fcntl(stray, F_SETFD, FD_CLOEXEC) == 0);
     /* 3 is ls's own, for the directory. */
     CHECK(strcmp(output_of(descriptors), "0 1 2 3 ") == 0);
     CHECK(strcmp(output_of(surroundings), "/\nblue\nempty\n") == 0);
@@ -99,7 +98,7 @@ static void test_the_extra_descriptor_has_its_number_whatever_ours_is(void)
         int ends[2], spares[4];
 
         for (int i = 0; i < spare; i++)
-            spares[i] = dup(STDOUT_FILENO);
+            spares[i] = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
         CHECK(pipe2(ends, O_CLOEXEC) == 0);
         struct keeper_command command = shell(script, -1);
         command.extra_fd = ends[1];
