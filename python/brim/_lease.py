@@ -21,6 +21,7 @@ import os
 import select
 import sys
 import threading
+import time
 
 from . import _library as c
 from ._calls import Calls, release_all
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+HOLD_OFF_S = 0.05  # a trim is answered so much later at most, after a burst
 _NO_SUCH_BURST = (1 << 64) - 1
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes longer to import than all of brim
 _held: List["Lease"] = []  # of this process, in the order in which they were acquired
@@ -79,6 +81,8 @@ class Lease:
         self._wake: Optional[_Pipe] = None  # wakes the thread that waits
         self._end: Optional[_Pipe] = None  # ends the lease's own thread
         self._waiter_count = 0
+        self._waited_s = 0.0  # when a wait was over last
+        self._poller: Any = None  # of the wake and the lease's descriptor; taken while it is used
         self._loop: Any = None
         self._futures: List[Any] = []  # asyncio: (is_over, future)
         #: OutOfMemory helpers and janitors ask it: is a burst in progress in this process?
@@ -106,7 +110,7 @@ class Lease:
         calls = Calls()
         calls.trim_callbacks, calls.stop_callbacks = self._trims, self._stops
         calls.acquire_start(self._claim())
-        self._wake, self._end = _Pipe(), _Pipe()
+        self._wake, self._end, self._poller = _Pipe(), _Pipe(), None
         calls.on_released = self._on_released
         self._calls, self.in_burst = calls, False
         return calls
@@ -125,7 +129,8 @@ class Lease:
         """Waits until it is granted, at most max_wait; `with` does it."""
         calls = self._start()
         try:
-            self._wait(self._is_acquired)
+            with _Waiting(self):
+                self._wait(self._is_acquired)
         except BaseException:
             self.release()
             raise
@@ -316,14 +321,15 @@ class Lease:
                                                 "one waited for it")
 
     def _burst_begin(self, bytes_: int, wait_ms: int) -> None:
-        if not self._burst_start(bytes_, wait_ms):
-            try:
-                self._wait(self._is_bursting)
-            except Refused:
-                raise
-            except BaseException:
-                self._burst_cancel()
-                raise
+        with _Waiting(self):
+            if not self._burst_start(bytes_, wait_ms):
+                try:
+                    self._wait(self._is_bursting, is_new=True)
+                except Refused:
+                    raise
+                except BaseException:
+                    self._burst_cancel()
+                    raise
         self.in_burst = True
 
     async def _burst_begin_async(self, bytes_: int, wait_ms: int) -> None:
@@ -353,26 +359,29 @@ class Lease:
         if self._waiter_count and self._wake:
             self._wake.write()
 
-    def _wait(self, is_over: Callable[[], bool]) -> None:
-        """Until is_over() is true or raises; makes the library's steps meanwhile."""
+    def _wait(self, is_over: Callable[[], bool], is_new: bool = False) -> None:
+        """Until is_over() is true or raises; makes the library's steps meanwhile. is_new: what it
+        waits for was asked for after the waiting began, so that no answer can have passed by."""
         if self._loop is not None:
             raise StateError("this lease is asyncio's: write `async with` here")
         calls, wake = self._open_calls(), self._wake
-        poller = select.poll()
-        poller.register(calls.fd(), select.POLLIN)
-        poller.register(wake.reading, select.POLLIN)
-        self._waiter_count += 1
+        poller, self._poller = self._poller, None
+        if poller is None:
+            poller = select.poll()
+            poller.register(calls.fd(), select.POLLIN)
+            poller.register(wake.reading, select.POLLIN)
         try:
-            while not is_over():
-                poller.poll()
-                wake.drain()
+            while is_new or not is_over():
+                is_new = False
+                for fd, _ in poller.poll():
+                    if fd == wake.reading:
+                        wake.drain()
                 calls.dispatch()
         except StateError:
             if calls.is_open:
                 raise
             raise from_code(-14, "the lease was released while this call waited") from None
-        finally:
-            self._waiter_count -= 1
+        self._poller = poller
 
     def _on_readable(self) -> None:
         try:
@@ -468,6 +477,22 @@ class Burst:
         return burst  # type: ignore[return-value]
 
 
+class _Waiting:
+    """While it lasts, the lease's own thread tells this one of each step that it makes."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def __enter__(self) -> None:
+        self._lease._waiter_count += 1
+
+    def __exit__(self, *_: Any) -> None:
+        self._lease._waiter_count -= 1
+        self._lease._waited_s = time.monotonic()
+
+
 class _Pipe:
     """Wakes a poll. Closed when the last of those that use it has let go of it."""
 
@@ -502,7 +527,14 @@ def _dispatch(lease: Lease, calls: Calls, end: _Pipe) -> None:
         poller = select.poll()
         poller.register(watched, select.POLLIN)
         poller.register(end.reading, select.POLLIN)
+        ending = select.poll()
+        ending.register(end.reading, select.POLLIN)
         while calls.is_open:
+            # A thread that takes burst after burst makes the steps itself: woken by the same
+            # messages, this one would only be in its way.
+            if time.monotonic() - lease._waited_s < HOLD_OFF_S:
+                ending.poll(HOLD_OFF_S * 1000)
+                continue
             poller.poll()
             calls.dispatch()
             lease._tell_waiter()
