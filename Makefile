@@ -54,6 +54,10 @@ bench:
 mutants:
 	@tools/mutants
 
+## make wheel         the Python package with the library and the programs inside, into dist/
+wheel: all
+	@BRIM_BUILD=$(BUILD) python3 python/packaging/backend.py dist
+
 ## make install       install; DESTDIR=/some/where for a package, PREFIX=/usr for another place
 PREFIX ?= /usr/local
 install:
@@ -67,4 +71,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang
 
-.PHONY: all help check demo lint asan tsan bench mutants install clean
+.PHONY: all help check demo lint asan tsan bench wheel mutants install clean

@@ -157,6 +157,21 @@ def attach(lease: Lease, janitor: bool = True, idle_bytes: Size = IDLE_BYTES,
         start_janitor(idle_bytes, idle_s)
 
 
+def flush(*modules: Any) -> None:
+    """Lets a batch's flush move these modules to the host, empty the pool, and move them back to
+    the gpu where they were."""
+    from ._worker import on_flush
+
+    @on_flush
+    def move() -> None:
+        devices = [next(module.parameters()).device for module in modules]
+        for module in modules:
+            module.cpu()
+        trim()
+        for module, device in zip(modules, devices):
+            module.to(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     kind = getattr(cuda, "OutOfMemoryError", None)
