@@ -322,7 +322,7 @@ int brim_worker_next(brim_worker *worker, struct brim_segment *ret_segment)
 /* The answer to a burst. A stop instead of it takes the segment back. */
 static int await_burst(brim_worker *worker)
 {
-    struct flat flat;
+    struct flat flat = { 0 };
     char *line = NULL;
     size_t line_bytes = 0;
     int r = receive_line(worker, &line, &line_bytes);
