@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "cli/api_client.h"
@@ -22,7 +23,9 @@
  * and who holds a lease starts it again.
  */
 
-#define STOP_PATIENCE_MS 10000
+#define STOP_PATIENCE_MS  10000
+#define START_PATIENCE_MS 10000
+#define START_RETRY_MS    20
 
 static const struct option_spec specs[] = { { 0, "json", NULL, "status: the daemon's own words" } };
 
@@ -83,11 +86,25 @@ static int show_status(bool is_json)
 
 static int start(void)
 {
+    const uint64_t deadline_ms = clock_now_ms() + START_PATIENCE_MS;
     struct error err = { 0 };
+    json_t *status = NULL;
+    int r = 0;
 
-    if (daemon_start(&err) < 0)
+    /* A daemon that is being killed takes connections to its very end, and looks as if it ran. */
+    do {
+        r = daemon_start(&err);
+        if (r < 0)
+            return complain(&err);
+        r = api_get("/v1/status", &status, &err);
+        if (r == -ESRCH)
+            (void)poll(NULL, 0, START_RETRY_MS);
+    } while (r == -ESRCH && clock_now_ms() < deadline_ms);
+    if (r < 0)
         return complain(&err);
-    return show_status(false);
+    print_status(status);
+    json_decref(status);
+    return COMMAND_OK;
 }
 
 static int wait_for_end(int pidfd, json_int_t pid)

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 GIB = 1 << 30
 WORKER_RESIDENT = 5_200_000_000
 WORKER_BURST = 2_100_000_000
@@ -106,3 +108,17 @@ def test_a_holder_lives_through_the_death_of_the_daemon(emulator):
     lease = emulator.lease("one")
     assert lease["state"] == "busy"
     assert lease["charge_bytes"] == 5 * GIB
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_a_program_under_run_is_found_again_however_soon_the_daemon_is_killed(emulator, turn):
+    program = emulator.spawn_brim("run", "--vram", "1GiB", "--name", "first", "--",
+                                  "sh", "-c", "echo runs; cat",
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert program.stdout.readline() == "runs\n"
+    killed = emulator.daemon_pid()
+    os.kill(killed, signal.SIGKILL)
+    started = emulator.brim("daemon", "start")
+    assert started.returncode == 0, started.stderr
+    assert emulator.daemon_pid() != killed
+    assert emulator.lease("first")["charge_bytes"] == GIB
