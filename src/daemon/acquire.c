@@ -285,9 +285,11 @@ static void align(struct holder *holder, const struct message_reattach *reattach
         (void)budget_ready(budget, holder->id, now_ms);
     if (view.state == LEASE_STATE_BUSY && reattach->state != LEASE_STATE_BUSY)
         (void)budget_burst_end(budget, holder->id, now_ms);
+    /* Where another's burst stands in the way, that one has ended and its holder is about to say
+     * so: this one follows it. Nobody waits for an answer. */
     if (view.state != LEASE_STATE_BUSY && reattach->state == LEASE_STATE_BUSY &&
-        budget_burst_begin(budget, holder->id, reattach->burst_bytes, now_ms, now_ms, &refusal) !=
-            0)
+        budget_burst_begin(budget, holder->id, reattach->burst_bytes, now_ms, CLOCK_NEVER_MS,
+                           &refusal) == BUDGET_REFUSED)
         log_warn("lease", "event=burst_not_restored lease=l%" PRIu64, holder->id);
 }
 
@@ -298,6 +300,7 @@ static void rejoin(struct holder *holder, struct session *session, const struct 
     holder->reattach_until_ms = 0;
     holder->acquire_seq = message->seq;
     align(holder, &message->reattach);
+    holder_await_no_more(holder);
     answer_granted(holder, message->seq);
     note_holder(holder, "restored", 0, "its holder came back");
     recorder_lease(holder->daemon->recorder, holder, 0);

@@ -51,6 +51,9 @@ uint64_t refusal_keep(struct daemon *daemon, const struct refusal *refusal, cons
 static void on_refused(struct holder *holder, const struct decision *decision, bool is_burst)
 {
     char line[256];
+
+    if (is_burst && holder->burst_seq == 0)
+        return; /* one that was to be restored */
     const uint64_t id =
         refusal_keep(holder->daemon, &decision->refusal, holder->name, holder->pid, holder->uid);
 

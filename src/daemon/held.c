@@ -20,12 +20,21 @@ static void put(struct session *session, const struct message *message, uint64_t
         request_burst(session, message, arrived_ms);
 }
 
+/* After a restart: who has not come back yet may be in a burst that the journal missed, and memory
+ * that is granted but not taken shows in no fact. */
+static bool is_early(const struct daemon *daemon, const struct message *message)
+{
+    return daemon->holders.awaited_count > 0 && message->type != MESSAGE_REATTACH;
+}
+
 /* A no-wait claim would be refused for bytes that are on their way back: it deserves facts from
  * after the last release. */
 static bool can_go_on(const struct daemon *daemon, const struct message *message)
 {
     const bool is_once = message->type == MESSAGE_ACQUIRE && message->acquire.max_wait_ms == 0;
 
+    if (is_early(daemon, message))
+        return false;
     /* A helper that is down is not waited for: the budget says that the facts are too old. */
     if (helper_is_down(daemon->helper) && daemon->sampler.is_restored)
         return true;
@@ -66,9 +75,11 @@ static void held_free(struct held_request_list *list, struct held_request *held)
 }
 
 /* Nobody must hear that there is no such gpu only because the driver has not answered this daemon
- * yet, while they are ready to wait. */
+ * yet, while they are ready to wait; and none must be early. */
 static bool must_stay(const struct daemon *daemon, const struct held_request *held)
 {
+    if (is_early(daemon, &held->message))
+        return true;
     if (daemon->gpus.count > 0)
         return false;
     if (held->message.type == MESSAGE_REATTACH)

@@ -104,7 +104,8 @@ void holder_granted(struct holder *holder, uint32_t seq)
     holder->told_kind = REFUSAL_NONE;
     answer_granted(holder, seq);
     note_holder(holder, "granted", charge_of(holder), NULL);
-    recorder_lease(holder->daemon->recorder, holder, holder->is_held_by_pid);
+    /* Until it is written nobody would know of it after a kill: it holds nothing yet. */
+    recorder_lease(holder->daemon->recorder, holder, true);
 }
 
 void holder_forget(struct holder *holder)
@@ -128,6 +129,22 @@ static uint64_t ticks_now(void)
            (uint64_t)now.tv_nsec * per_second / UINT64_C(1000000000);
 }
 
+void holder_await(struct holder *holder)
+{
+    if (holder->awaited_until_ms == 0)
+        holder->daemon->holders.awaited_count++;
+    holder->awaited_until_ms = clock_after_ms(clock_now_ms(), AWAIT_MS);
+}
+
+void holder_await_no_more(struct holder *holder)
+{
+    if (holder->awaited_until_ms == 0)
+        return;
+    holder->awaited_until_ms = 0;
+    holder->daemon->holders.awaited_count--;
+    sampler_want(holder->daemon); /* its answer lets the held requests go on */
+}
+
 void holder_release(struct holder *holder, const char *reason)
 {
     struct daemon *daemon = holder->daemon;
@@ -135,6 +152,7 @@ void holder_release(struct holder *holder, const char *reason)
 
     if (holder->is_released)
         return;
+    holder_await_no_more(holder);
     if (budget_release(daemon->budget, id, clock_now_ms()) < 0)
         log_error("lease", "event=release_failed lease=l%" PRIu64, id);
     note_holder(holder, "released", 0, reason);
@@ -226,6 +244,8 @@ bool holders_look_after(struct daemon *daemon)
         struct holder *next = LIST_NEXT(holder, entry);
         look_after_stop(holder, now_ms);
         look_after_waiter(holder, now_ms);
+        if (now_ms >= holder->awaited_until_ms)
+            holder_await_no_more(holder);
         is_more |= holder->kill_at_ms != 0 || holder->reattach_until_ms != 0 ||
                    !holder->is_granted || holder->is_burst_waiting;
         if (holder->reattach_until_ms != 0 && now_ms >= holder->reattach_until_ms)

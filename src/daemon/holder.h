@@ -22,6 +22,7 @@
  */
 
 #define REATTACH_MS   10000 /* after a restart, for holders to come back */
+#define AWAIT_MS      3000  /* of it, what others wait for: libbrim comes within a second or two */
 #define KILL_AFTER_MS 10000 /* SIGTERM, then SIGKILL */
 
 struct daemon;
@@ -49,6 +50,12 @@ void holder_disconnected(struct holder *holder);
 void holder_release(struct holder *holder, const char *reason);
 /* The budget has let go of it: the entry ends. */
 void holder_forget(struct holder *holder);
+
+/* After a restart: it may be in a burst that the journal missed by a moment, so that until it has
+ * told, or AWAIT_MS have passed, nothing is granted to anybody. */
+void holder_await(struct holder *holder);
+/* It has told, or is gone. */
+void holder_await_no_more(struct holder *holder);
 
 /* Ask the holder to end: a message, or SIGTERM where nobody listens. */
 void holder_stop(struct holder *holder, const char *reason);

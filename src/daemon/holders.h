@@ -59,6 +59,7 @@ struct holder {
 
     uint64_t since_unix_ms;
     uint64_t reattach_until_ms; /* restored, and nobody has come for it yet; 0: not so */
+    uint64_t awaited_until_ms;  /* nothing is granted to others before it came or then; 0: not so */
     uint64_t kill_at_ms;        /* asked to end by SIGTERM; 0: not so */
     char stop_reason[128];      /* why, for the log */
 
@@ -74,6 +75,7 @@ struct holders {
     size_t bucket_count;              /* of each, a power of two */
     size_t count;
     size_t draining_count; /* those that are released */
+    size_t awaited_count;  /* those that others wait for after a restart */
     struct holder_list all;
 };
 

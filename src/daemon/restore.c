@@ -49,6 +49,15 @@ static int find_gpus(const struct gpus *gpus, const struct journal_lease *row, s
     return claim->part_count > 0 ? 0 : -EINVAL;
 }
 
+static bool can_burst(const struct claim *claim)
+{
+    for (uint32_t i = 0; i < claim->part_count; i++) {
+        if (claim->parts[i].burst_bytes > 0)
+            return true;
+    }
+    return false;
+}
+
 static int restore_one(struct daemon *daemon, const struct journal_lease *row)
 {
     const struct holder_terms terms = {
@@ -81,6 +90,8 @@ static int restore_one(struct daemon *daemon, const struct journal_lease *row)
         holder_set_root(&daemon->holders, holder, row->root_pid, row->root_ticks);
     if (!holder->is_held_by_pid) {
         holder->reattach_until_ms = clock_after_ms(clock_now_ms(), REATTACH_MS);
+        if (can_burst(&claim))
+            holder_await(holder);
         daemon_want_chores(daemon);
     }
     note_holder(holder, "restored", 0,

@@ -71,13 +71,16 @@ class RawClient:
             if message["type"] == kind and (seq is None or message["seq"] == seq):
                 return message
 
-    def ask(self, kind, body=b""):
-        seq = self.send(kind, body)
+    def answer(self, seq):
+        """The next message about this request: the second one is what became of a queued one."""
         while True:
             message = self.receive()
-            assert message is not None, f"the connection ended, {kind} was not answered"
+            assert message is not None, f"the connection ended, request {seq} was not answered"
             if message["seq"] == seq:
                 return message
+
+    def ask(self, kind, body=b""):
+        return self.answer(self.send(kind, body))
 
     def acquire(self, **terms):
         return self.ask(ACQUIRE, claim(**terms))

@@ -80,6 +80,51 @@ def test_a_holder_that_comes_back_has_its_lease_and_its_state(daemon):
     again.machine.events.wait(kind="released", name="back")
 
 
+def reattach(client, granted, state, taken, **claim):
+    return client.ask(raw.REATTACH,
+                      struct.pack("<QIIQ", granted["lease"], state, 0, taken)
+                      + raw.claim(gpu=granted["gpus"], **claim))
+
+
+def test_a_burst_that_the_journal_missed_is_not_granted_twice(daemon):
+    """The journal is written a moment behind; what is granted and not yet taken shows nowhere."""
+    claims = [{"name": name, "resident": 2 * GIB, "burst": 5 * GIB} for name in ("one", "two")]
+    clients = [daemon.client(), daemon.client()]
+    granted = [client.acquire(**claim) for client, claim in zip(clients, claims)]
+    daemon.stop()  # from here on the journal has them, without a burst
+    daemon = Daemon(daemon.machine)
+    clients = [daemon.client(), daemon.client()]
+    for client, lease, claim in zip(clients, granted, claims):
+        assert reattach(client, lease, raw.STATE_IDLE, 0, **claim)["type"] == raw.GRANTED
+    assert clients[0].burst()["type"] == raw.BURST_GRANTED
+    daemon.kill()
+    daemon = Daemon(daemon.machine)
+    one, two = daemon.client(), daemon.client()
+    assert reattach(two, granted[1], raw.STATE_IDLE, 0, **claims[1])["type"] == raw.GRANTED
+    asked = two.send(raw.BURST_BEGIN, struct.pack("<QQ", 5 * GIB, raw.FOR_EVER))
+    assert reattach(one, granted[0], raw.BUSY, 5 * GIB, **claims[0])["type"] == raw.GRANTED
+    assert two.answer(asked)["type"] == raw.QUEUED
+    assert one.ask(raw.BURST_END)["type"] == raw.DONE
+    assert two.answer(asked)["type"] == raw.BURST_GRANTED
+
+
+def test_a_burst_that_ended_unseen_gives_way_to_the_one_that_followed_it(daemon):
+    claims = [{"name": name, "resident": 2 * GIB, "burst": 5 * GIB} for name in ("one", "two")]
+    clients = [daemon.client(), daemon.client()]
+    granted = [client.acquire(**claim) for client, claim in zip(clients, claims)]
+    for client in clients:
+        client.ask(raw.READY)
+    assert clients[0].burst()["type"] == raw.BURST_GRANTED
+    daemon.stop()
+    again = Daemon(daemon.machine)
+    assert again.machine.lease("one")["state"] == "busy"
+    one, two = again.client(), again.client()
+    assert reattach(two, granted[1], raw.BUSY, 5 * GIB, **claims[1])["type"] == raw.GRANTED
+    assert reattach(one, granted[0], raw.STATE_IDLE, 0, **claims[0])["type"] == raw.GRANTED
+    assert again.machine.lease("two")["state"] == "busy"
+    assert again.machine.lease("one")["state"] == "idle"
+
+
 def test_a_holder_that_the_journal_does_not_know_is_believed(daemon):
     client = daemon.client()
     granted = client.acquire(name="lost", resident=3 * GIB)
