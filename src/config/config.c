@@ -45,6 +45,14 @@ static int read_batches(struct yaml *yaml, const char *key, struct fy_node *valu
     return 0;
 }
 
+/* A message repeats words of the file, which may hold anything. */
+static void make_one_line(struct error *err)
+{
+    for (char *at = err ? err->message : NULL; at && *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
+}
+
 int config_parse(const char *text, size_t text_bytes, const char *name, const char *dir,
                  struct stack *ret_stack, struct error *err)
 {
@@ -57,6 +65,7 @@ int config_parse(const char *text, size_t text_bytes, const char *name, const ch
     if (r == 0)
         r = yaml_walk(&yaml, fy_document_root(yaml.document), name, keys, 1, &stack);
     if (r < 0) {
+        make_one_line(err);
         stack_deinit(&stack);
         return r;
     }

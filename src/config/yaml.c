@@ -145,11 +145,35 @@ static int load_documents(struct yaml *yaml, struct fy_parser *parser)
     return 0;
 }
 
+/* A line with '%' at its begin is a directive. Nobody needs one here, and libfyaml 0.7.12 reads for
+ * ever in one that holds a byte that is no character. */
+static int refuse_directives(struct yaml *yaml, const char *text, size_t text_bytes)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    size_t line = 1, i = text_bytes >= 3 && memcmp(text, mark, 3) == 0 ? 3 : 0;
+    bool is_begin = true;
+
+    for (; i < text_bytes; i++) {
+        if (is_begin && text[i] == '%')
+            return error_set(yaml->err, -EINVAL,
+                             "%s:%zu:1: a line that begins with '%%' is a YAML directive; take it "
+                             "out",
+                             yaml->name, line);
+        is_begin = text[i] == '\n' || text[i] == '\r';
+        if (text[i] == '\n')
+            line++;
+    }
+    return 0;
+}
+
 int yaml_open(struct yaml *yaml, const char *text, size_t text_bytes)
 {
     struct fy_diag_cfg diag_cfg;
     struct fy_parse_cfg parse_cfg = { .flags = FYPCF_ALLOW_DUPLICATE_KEYS };
+    const int r = refuse_directives(yaml, text, text_bytes);
 
+    if (r < 0)
+        return r;
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;
     diag_cfg.output_fn = keep_diagnostic;

@@ -164,6 +164,11 @@ static void test_broken_yaml_keeps_its_place(void)
     expect_error("batches:\n  a: &x\n    retries: 2\n  b: *x\n",
                  "brim.yaml:2:3: batch 'a' has no command; write command: [program, argument], or "
                  "put it behind --");
+    expect_error(
+        "batches: {\"a\\nb\\e[2J\": {}}\n",
+        "brim.yaml:1:12: 'a?b?[2J' cannot be a name: 1 to 63 letters, digits, '.', '_' or '-', not starting with '.' or '-'");
+    expect_error("a: 1\n%TAG x\n",
+                 "brim.yaml:2:1: a line that begins with '%' is a YAML directive; take it out");
     expect_error("batches: *x\n",
                  "brim.yaml:1:11: 'batches': anchors and aliases are not read here; write it out");
 }
