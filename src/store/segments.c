@@ -155,7 +155,7 @@ int segments_load(struct segments *segments, const unsigned char *hashes, uint64
     r = run_sql(segments, sql, err);
     change.dropped_count = (uint64_t)sqlite3_changes64(segments->db);
     if (r == 0)
-        r = run_sql(segments, "UPDATE segments SET state = 0 WHERE state = 1", err);
+        r = run_sql(segments, "UPDATE segments SET state = 0 WHERE state NOT IN (0, 2, 3)", err);
     change.interrupted_count = r == 0 ? (uint64_t)sqlite3_changes64(segments->db) : 0;
     if (r == 0 && retry_failed)
         r = run_sql(segments, "UPDATE segments SET state = 0, tries = 0 WHERE state = 3", err);
@@ -241,10 +241,13 @@ static void read_hash(sqlite3_stmt *statement, int column, unsigned char hash[SE
 static void read_row(sqlite3_stmt *statement, struct segment_row *row)
 {
     const unsigned char *reason = sqlite3_column_text(statement, 5);
+    const int state = sqlite3_column_int(statement, 1);
 
     *row = (struct segment_row){
         .index = (uint64_t)sqlite3_column_int64(statement, 0),
-        .state = (enum segment_state)sqlite3_column_int(statement, 1),
+        /* One that a damaged file gives is done again, as segments_load does it. */
+        .state = state >= SEGMENT_PENDING && state <= SEGMENT_FAILED ? (enum segment_state)state
+                                                                     : SEGMENT_PENDING,
         .tries = (uint32_t)sqlite3_column_int64(statement, 2),
         .attempts = (uint32_t)sqlite3_column_int64(statement, 3),
         .out_bytes = (uint64_t)sqlite3_column_int64(statement, 4),
