@@ -50,6 +50,11 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) tools/bench $(ONLY)
 
+## make fuzz          fuzz each door for 60 s under ASan+UBSan; FUZZ_SECONDS=…, ONLY='target …'
+fuzz:
+	@scripts/deps fuzz
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tools/fuzz $(ONLY)
+
 ## make mutants       break one law of the budget at a time: its tests must fail each time
 mutants:
 	@tools/mutants
@@ -69,6 +74,6 @@ install:
 
 ## make clean         remove what the build made
 clean:
-	rm -rf build build-asan build-tsan build-install build-clang
+	rm -rf build build-asan build-tsan build-install build-clang build-fuzz
 
-.PHONY: all help check demo lint asan tsan bench wheel mutants install clean
+.PHONY: all help check demo lint asan tsan bench wheel fuzz mutants install clean
