@@ -80,19 +80,20 @@ static uint32_t holder_gpus(const struct holder *holder)
     uint32_t gpus = 0;
 
     for (uint32_t k = 0; k < holder->part_count; k++)
-        gpus |= UINT32_C(1) << holder->parts[k].gpu;
+        if (holder->parts[k].gpu != CLAIM_GPU_ANY)
+            gpus |= UINT32_C(1) << holder->parts[k].gpu;
     return gpus;
 }
 
-/* Does anybody move on these gpus, or on gpus that holders tie to them? */
+/* Does anybody move on these gpus, or on gpus tied to them: by a holder, or by a claim of both, for
+ * which bursts may wait until it is in? */
 static bool anybody_moves(const struct world *world, uint32_t gpus)
 {
     for (int round = 0; round < WORLD_GPUS; round++)
         for (size_t i = 0; i < WORLD_HOLDERS; i++) {
             const struct holder *holder = &world->holders[i];
 
-            if (!holder->is_here || holder->state == LEASE_STATE_QUEUED ||
-                (holder_gpus(holder) & gpus) == 0)
+            if (!holder->is_here || (holder_gpus(holder) & gpus) == 0)
                 continue;
             if (holder_moves(holder))
                 return true;
