@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,8 +115,20 @@ int yaml_list(struct yaml *yaml, const char *key, struct fy_node *node, char ***
     return 0;
 }
 
-/* One "NAME=value" of the pair. */
-static int read_variable(struct yaml *yaml, struct fy_node_pair *pair, char **ret_variable)
+static bool has_variable(char *const *list, const char *name)
+{
+    const size_t length = strlen(name);
+
+    for (size_t i = 0; list[i]; i++) {
+        if (strncmp(list[i], name, length) == 0 && list[i][length] == '=')
+            return true;
+    }
+    return false;
+}
+
+/* One "NAME=value" of the pair, at the list's end. */
+static int read_variable(struct yaml *yaml, struct fy_node_pair *pair, char *const *list,
+                         char **ret_variable)
 {
     struct fy_node *name_node = fy_node_pair_key(pair), *value_node = fy_node_pair_value(pair);
     const char *name =
@@ -125,6 +138,9 @@ static int read_variable(struct yaml *yaml, struct fy_node_pair *pair, char **re
 
     if (!name || !*name || strchr(name, '='))
         return yaml_error(yaml, name_node, "a variable's name must be a word without '='");
+    if (has_variable(list, name))
+        return yaml_error(yaml, name_node, "'%.60s' stands here a second time; keep one of them",
+                          name);
     if (!value || fy_node_is_alias(value_node))
         return yaml_error(yaml, value_node ? value_node : name_node,
                           "the variable '%.60s' must be a text, not %s", name,
@@ -148,9 +164,10 @@ int yaml_environment(struct yaml *yaml, const char *key, struct fy_node *node, c
     if (!list)
         return out_of_memory(yaml);
     while ((pair = fy_node_mapping_iterate(node, &iterator)) && used < (size_t)count) {
-        r = read_variable(yaml, pair, &list[used++]);
+        r = read_variable(yaml, pair, list, &list[used]);
         if (r < 0)
             return r;
+        used++;
     }
     free_list(ret_list);
     *ret_list = TAKE(list);

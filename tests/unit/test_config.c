@@ -102,6 +102,8 @@ static void test_a_repeated_key_is_refused(void)
                  "brim.yaml:7:5: 'vram' stands here a second time; keep one of them");
     expect_error(WHOLE "    vram: 1GB\n  narrate:\n    vram: 2GB\n",
                  "brim.yaml:7:3: 'narrate' stands here a second time; keep one of them");
+    expect_error(WHOLE "    env: { A: 1, AB: 2, A: 3 }\n",
+                 "brim.yaml:6:25: 'A' stands here a second time; keep one of them");
 }
 
 static void test_sizes_and_numbers_need_their_form(void)
