@@ -345,7 +345,8 @@ class Lease:
 
     def _burst_cancel(self) -> None:
         try:
-            self._calls.call(self._calls._library.brim_burst_end)
+            calls = self._open_calls()
+            calls.call(calls._library.brim_burst_end)
         except Error:
             pass  # released or lost meanwhile: there is nothing left to give back
 
@@ -365,6 +366,7 @@ class Lease:
         if self._loop is not None:
             raise StateError("this lease is asyncio's: write `async with` here")
         calls, wake = self._open_calls(), self._wake
+        assert wake is not None  # made with the calls
         poller, self._poller = self._poller, None
         if poller is None:
             poller = select.poll()
@@ -385,7 +387,7 @@ class Lease:
 
     def _on_readable(self) -> None:
         try:
-            self._calls.dispatch()
+            self._open_calls().dispatch()
         except Error:
             pass  # the waiters' own questions find out why
         self._settle()

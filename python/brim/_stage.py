@@ -77,6 +77,7 @@ class Stage:
         self._say = say
         self._kept: List[Tuple[Any, Optional[Callable[[], Any]]]] = []
         self._before: Optional[int] = None
+        self._had_context = False  # CUDA's own memory is in _before
         #: after the block: what the driver still shows beyond what was there before it
         self.left_bytes: Optional[int] = None
         self.released_bytes: Optional[int] = None
@@ -111,6 +112,7 @@ class Stage:
                 # The context comes before the measure: it stays as long as the process does.
                 torch.zeros(1, device="cuda")
                 torch.cuda.empty_cache()
+                self._had_context = True
             self._before = driver_bytes()
         except BaseException:
             self.lease.release()
@@ -148,6 +150,9 @@ class Stage:
             self.left_bytes = max(0, after - self._before)
             text = (f"{name}: released {format_size(self.released_bytes)}, "
                     f"{format_size(self.left_bytes)} left, {took_s:.1f} s")
+            torch = sys.modules.get("torch")
+            if not self._had_context and torch is not None and torch.cuda.is_initialized():
+                text += "; the CUDA context is in what is left: import torch before the stage"
         if failures:
             text += "; could not be moved to the host: " + "; ".join(failures)
         self._say(text)
@@ -160,10 +165,11 @@ def _clear_frames(error: BaseException) -> None:
     that still run keep theirs."""
     import traceback
     seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    at: Optional[BaseException] = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        traceback.clear_frames(at.__traceback__)
+        at = at.__cause__ or at.__context__
 
 
 def stage(name: str, *, resident: Size, burst: Size = 0, priority: str = "normal",

@@ -74,7 +74,7 @@ def _trim_unless_busy(_wanted_bytes: int = 0) -> int:
     return 0 if _is_busy() else trim()
 
 
-def memory() -> List[Dict[str, int]]:
+def memory() -> List[Dict[str, Optional[int]]]:
     """For each gpu what torch says, and for the process what the driver says:
     [{"gpu", "allocated_bytes", "reserved_bytes", "driver_bytes"}]. driver_bytes counts all gpus and
     the CUDA contexts, as nvidia-smi does; None where the driver does not tell."""

@@ -210,6 +210,14 @@ print(json.dumps(lines))
     assert 'the stage "leaks"' in event["text"] and "1.00 GiB left" in event["text"]
 
 
+def test_a_stage_that_starts_cuda_says_that_its_context_stays(torch_script):
+    done = torch_script("import brim\n"
+                        "with brim.stage('first', resident='2GiB', say=print) as s:\n"
+                        "    import torch; s.keep(torch.zeros(1 << 28))\n"
+                        "assert s.left_bytes == 256 << 20\n")
+    assert "256 MiB left" in done.stdout and "the CUDA context is in" in done.stdout, done.stderr
+
+
 def test_without_torch_a_stage_is_a_lease(script):
     done = script("import brim, sys\n"
                   "with brim.stage('plain', resident='1GiB', say=print) as s:\n"
