@@ -17,6 +17,11 @@ check:
 	@scripts/deps check
 	@tools/check $(SUITES)
 
+## make check-gpu     the checks that need hardware; skipped, with the reason, where there is none
+check-gpu:
+	@scripts/deps check
+	@tools/check gpu
+
 ## make demo          the main job on an emulated RTX 4070 Ti; GPU_PROFILE=rtx4090, GPU=real,
 ##                    TEXT='path …' (docs/demo.md)
 demo:
@@ -76,4 +81,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang build-fuzz
 
-.PHONY: all help check demo lint asan tsan bench wheel fuzz mutants install clean
+.PHONY: all help check check-gpu demo lint asan tsan bench wheel fuzz mutants install clean

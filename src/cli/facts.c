@@ -184,8 +184,10 @@ int facts_to_status(const json_t *facts, json_t **ret_status, struct error *err)
         json_decref(list);
         return error_set(err, -ENODEV, "%s", problem ? problem : "the driver shows no gpu");
     }
-    json_t *const status = json_pack("{s:s s:n s:s? s:o s:[]}", "version", BRIM_VERSION, "daemon",
-                                     "problem", problem, "gpus", list, "leases");
+    const char *const profiles = getenv("BRIM_EMULATED");
+    json_t *const status =
+        json_pack("{s:s s:n s:b s:s? s:o s:[]}", "version", BRIM_VERSION, "daemon", "emulated",
+                  profiles && *profiles, "problem", problem, "gpus", list, "leases");
     if (!status)
         return error_set(err, -ENOMEM, "out of memory");
     *ret_status = status;

@@ -31,6 +31,7 @@ def test_ps_shows_an_emulated_card_and_starts_nothing(emulator):
 def test_json_is_the_same_without_a_daemon(emulator):
     status = emulator.ps()
     assert status["daemon"] is None
+    assert status["emulated"] is True
     assert status["gpus"][0]["capacity_bytes"] == 12282 * MIB
     assert status["gpus"][0]["free_bytes"] == (12282 - 800) * MIB
     assert status["leases"] == []
