@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "batch/template.h"
 
@@ -142,11 +143,14 @@ int output_commit(const char *attempt_path, const char *path, uint64_t *ret_byte
         r = -errno;
     if (r < 0)
         return error_set(err, r, "cannot make %s durable: %s", attempt_path, strerror(-r));
+    CRASH_POINT(batch_output_synced);
     if (rename(attempt_path, path) < 0)
         return error_set(err, -errno, "cannot put the output at %s: %s", path, strerror(errno));
+    CRASH_POINT(batch_renamed);
     r = sync_dir_of(path);
     if (r < 0)
         return error_set(err, r, "cannot make %s durable: %s", path, strerror(-r));
+    CRASH_POINT(batch_dir_synced);
     memcpy(ret_hash, hash, sizeof(hash));
     *ret_bytes = bytes;
     return 0;

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "batch/run.h"
 
@@ -189,6 +190,7 @@ int report_summary(const struct run *run, const struct batch_result *result, str
         return error_set(err, -ENOMEM, "cannot write %s: out of memory", path);
     fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     r = fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
+    CRASH_POINT(batch_finished);
     if (r == 0 && rename(beside, path) < 0)
         r = -errno;
     return r < 0 ? error_set(err, r, "cannot write the summary %s: %s", path, strerror(-r)) : 0;

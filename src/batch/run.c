@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "batch/output.h"
 #include "batch/prepare.h"
@@ -327,6 +328,7 @@ int batch_run(const struct stack_batch *spec, const struct batch_options *option
     if (r < 0)
         return r;
     tell_ready(run);
+    CRASH_POINT(batch_prepared);
     r = loop(run, err);
     if (r == 0) {
         result.is_told = run->failure < 0;

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "batch/output.h"
 #include "batch/run.h"
@@ -284,6 +285,7 @@ void worker_spawn(struct worker *worker)
         channel_open(&worker->channel, ends.read_fd, ends.write_fd);
         ends.read_fd = ends.write_fd = -1;
     }
+    CRASH_POINT(batch_spawned);
     worker->state = WORKER_RUNNING;
     worker->spawned_ms = worker->heard_ms = clock_now_ms();
     if (spec->protocol == STACK_PROTOCOL_EACH && spec->timeout_ms > 0)

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/size.h"
 #include "batch/answer.h"
 #include "batch/output.h"
@@ -45,6 +46,7 @@ void talk_send_segment(struct worker *worker)
     send_line(worker, request_segment(worker->segment, output_id(worker->segment, id),
                                       worker->run->input.texts[worker->segment],
                                       spec->input == STACK_INPUT_JSONL, worker->attempt_path));
+    CRASH_POINT(batch_sent);
 }
 
 void talk_stop(struct worker *worker, const char *why)

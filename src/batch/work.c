@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "batch/output.h"
 #include "batch/run.h"
 
@@ -59,6 +60,7 @@ bool work_take(struct run *run, struct worker *worker)
     run->queue_first = (run->queue_first + 1) % run->input.count;
     run->queue_count--;
     run->running_count++;
+    CRASH_POINT(batch_begun);
     work->attempts++;
     work->state = SEGMENT_RUNNING;
     worker->has_segment = true;
@@ -136,6 +138,7 @@ void work_done(struct run *run, struct worker *worker)
     struct error err = { 0 };
     int r = 0;
 
+    CRASH_POINT(batch_answer_read);
     if (stop_for_full_disk(run, worker))
         return;
     r = commit(run, worker, &err);
@@ -148,6 +151,7 @@ void work_done(struct run *run, struct worker *worker)
         run_fail(run, r, &err);
         return;
     }
+    CRASH_POINT(batch_committed);
     run->works[worker->segment].state = SEGMENT_DONE;
     run->tally.done++;
     run->tally.answered++;

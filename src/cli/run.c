@@ -11,6 +11,7 @@
 #include <brim/brim.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "base/size.h"
@@ -424,5 +425,6 @@ int cmd_run(int argc, char **argv)
     status = acquire(&wish, &lease);
     if (status != 0)
         return status;
+    CRASH_POINT(run_granted);
     return wish.command ? become(lease, wish.command) : tell_adopted(lease, &wish);
 }

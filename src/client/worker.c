@@ -19,6 +19,7 @@
 
 #include <brim/brim.h>
 
+#include "base/crash.h"
 #include "base/fd.h"
 #include "client/flat.h"
 
@@ -256,6 +257,7 @@ static int take_segment(brim_worker *worker, char *take_line, const struct flat 
     };
     if (!number || *number == '-' || *end != '\0' || !segment.id || !input || !segment.out)
         return BRIM_ERR_PROTOCOL;
+    CRASH_POINT(worker_segment_taken);
     worker->has_segment = true;
     worker->segment = segment.index;
     *ret_segment = segment;
@@ -372,8 +374,10 @@ static int answer(brim_worker *worker, const char *line)
     const int saved_errno = errno;
     int r = 0;
 
+    CRASH_POINT(worker_answering);
     worker->has_segment = false;
     r = send_locked(worker, line);
+    CRASH_POINT(worker_answered);
     errno = saved_errno;
     return r;
 }

@@ -10,6 +10,7 @@
 #include <brim/brim.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "daemon/answer.h"
@@ -301,6 +302,7 @@ static void rejoin(struct holder *holder, struct session *session, const struct 
     holder->acquire_seq = message->seq;
     align(holder, &message->reattach);
     holder_await_no_more(holder);
+    CRASH_POINT(daemon_reattached);
     answer_granted(holder, message->seq);
     note_holder(holder, "restored", 0, "its holder came back");
     recorder_lease(holder->daemon->recorder, holder, 0);
@@ -345,6 +347,7 @@ static void restore_unknown(struct session *session, const struct message *messa
         return;
     holder->is_granted = true;
     gpus_attribute_again(daemon);
+    CRASH_POINT(daemon_reattached);
     answer_granted(holder, message->seq);
     note_holder(holder, "restored", 0, "its holder came back; the journal did not know it");
     recorder_lease(daemon->recorder, holder, holder->is_held_by_pid);

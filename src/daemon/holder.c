@@ -14,6 +14,7 @@
 #include <brim/brim.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "daemon/answer.h"
 #include "daemon/daemon.h"
@@ -102,7 +103,9 @@ void holder_granted(struct holder *holder, uint32_t seq)
 {
     holder->is_granted = true;
     holder->told_kind = REFUSAL_NONE;
+    CRASH_POINT(daemon_decided);
     answer_granted(holder, seq);
+    CRASH_POINT(daemon_answered);
     note_holder(holder, "granted", charge_of(holder), NULL);
     /* Until it is written nobody would know of it after a kill: it holds nothing yet. */
     recorder_lease(holder->daemon->recorder, holder, true);
@@ -169,6 +172,7 @@ void holder_release(struct holder *holder, const char *reason)
     holder->is_released = true;
     holder->released_ticks = ticks_now();
     daemon->holders.draining_count++;
+    CRASH_POINT(daemon_released);
     recorder_lease_gone(daemon->recorder, holder);
     sampler_want_drain(daemon);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/paths.h"
 #include "daemon/daemon.h"
@@ -351,7 +352,9 @@ void recorder_restore(struct daemon *daemon)
 
     if (!recorder || !recorder->restorable)
         return;
+    CRASH_POINT(daemon_restoring);
     restorable_put_back(daemon, recorder->restorable);
+    CRASH_POINT(daemon_restored);
     restorable_free(recorder->restorable);
     recorder->restorable = NULL;
     /* The rows of those who did not live go with the first write. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/process.h"
 
@@ -96,6 +97,7 @@ static void run_child(const struct keeper_command *command, int problem_fd, pid_
     if (command->dir && chdir(command->dir) < 0)
         fail_child(problem_fd, SPAWN_STEP_DIR, errno);
     reset_signals();
+    CRASH_POINT(worker_forked);
     (void)execvpe(command->argv[0], command->argv, command->env);
     fail_child(problem_fd, SPAWN_STEP_EXEC, errno);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/crash.h"
 #include "store/journal_file.h"
 
 #define TEXT(value)   #value
@@ -189,6 +190,7 @@ int journal_write(struct journal *journal, const struct journal_batch *batch, st
 
     if (r < 0)
         return r;
+    CRASH_POINT(journal_begun);
     r = write_gone(journal, batch, err);
     if (r == 0)
         r = write_leases(journal, batch, err);
@@ -196,8 +198,10 @@ int journal_write(struct journal *journal, const struct journal_batch *batch, st
         r = write_refusals(journal, batch, err);
     if (r == 0)
         r = write_number(journal, "next_lease", batch->next_lease, err);
+    CRASH_POINT(journal_half);
     if (r == 0)
         r = journal_run(journal, "COMMIT", err);
+    CRASH_POINT(journal_committed);
     if (r < 0)
         (void)journal_run(journal, "ROLLBACK", NULL); /* SQLite may have done so already */
     return r;

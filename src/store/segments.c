@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "store/segments_file.h"
 
@@ -161,7 +162,9 @@ int segments_load(struct segments *segments, const unsigned char *hashes, uint64
         r = run_sql(segments, "UPDATE segments SET state = 0, tries = 0 WHERE state = 3", err);
     if (r == 0)
         r = load_rows(segments, hashes, count, &change, err);
+    CRASH_POINT(segments_load_half);
     r = commit_or_rollback(segments, r, err);
+    CRASH_POINT(segments_loaded);
     if (r == 0)
         *ret_change = change;
     return r;
