@@ -160,6 +160,8 @@ static int fill(struct run *run, struct error *err)
     int r = first ? output_make_dir(first, err) : -ENOMEM;
 
     if (r == 0)
+        r = run_check_output(run->options, spec->output, err);
+    if (r == 0)
         r = input_read(spec, &run->input, err);
     if (r == 0)
         r = segments_open(run->options->dir, spec->output, &run->segments, err);

@@ -189,6 +189,18 @@ def test_changed_input_runs_what_is_new_or_changed(batch):
     assert batch.show()["segments_total"] == 10
 
 
+def test_another_batch_does_not_write_over_the_results(batch):
+    assert batch.run().returncode == 0
+    words = batch.words()
+    words[words.index("b")] = "other"
+    refused = batch.machine.brim(*words, cwd=batch.dir)
+    assert refused.returncode == 1
+    assert "batch 'b' has its results at" in refused.stderr and "(50 done)" in refused.stderr
+    batch.check_complete()
+    assert batch.machine.brim("batch", "show", "other").returncode == 1
+    assert batch.run().returncode == 0
+
+
 def test_a_lost_output_runs_again(batch):
     assert batch.run().returncode == 0
     (batch.dir / "out" / "000005.txt").unlink()
