@@ -19,9 +19,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "cuda/cuda.h"
+#include "shared.h"
 
 #define CLIENT_MAX ((rlim_t)32768)
 
@@ -136,6 +138,16 @@ static int answer_processes(struct server *server, const struct client *client, 
     return send_answer(client, answer);
 }
 
+static int answer_export(struct server *server, struct client *client,
+                         const struct emu_request *request, struct answer *answer)
+{
+    OWNED(fd_close) int fd = -1;
+
+    answer->reply.status = shared_export(server, client, request, &fd);
+    answer->fd = fd;
+    return send_answer(client, answer);
+}
+
 /* Negative: the client is to be closed. */
 static int handle_gpu_request(struct server *server, struct client *client,
                               const struct emu_request *request, struct answer *answer)
@@ -164,6 +176,14 @@ static int handle_gpu_request(struct server *server, struct client *client,
         answer->reply.values[0] = card->info.capacity_bytes;
         answer->reply.values[1] = card->used_bytes;
         break;
+    case EMU_CREATE:
+        answer->reply.status = shared_create(server, client, request, &answer->reply.values[0]);
+        break;
+    case EMU_DROP:
+        answer->reply.status = shared_drop(server, client, request);
+        break;
+    case EMU_EXPORT:
+        return answer_export(server, client, request, answer);
     case EMU_COUNT_OOM:
         card->oom_count++;
         break;
@@ -179,7 +199,7 @@ static int handle_gpu_request(struct server *server, struct client *client,
 }
 
 static int handle_request(struct server *server, struct client *client,
-                          const struct emu_request *request, size_t request_bytes)
+                          const struct emu_request *request, size_t request_bytes, int fd)
 {
     struct answer answer = { .fd = -1 };
     const size_t expected =
@@ -193,6 +213,10 @@ static int handle_request(struct server *server, struct client *client,
     }
     if (client->role == 0)
         return -EPROTO;
+    if (request->op == EMU_IMPORT) {
+        answer.reply.status = shared_import(server, client, fd, answer.reply.values);
+        return send_answer(client, &answer);
+    }
     if (request->op == EMU_STATS)
         return answer_stats(server, client, &answer);
     if (request->gpu >= server->card_count)
@@ -200,17 +224,39 @@ static int handle_request(struct server *server, struct client *client,
     return handle_gpu_request(server, client, request, &answer);
 }
 
+/* A packet and the descriptor that may come with it; any more of them the kernel closes. */
+static ssize_t receive(const struct client *client, struct emu_request *ret_request, int *ret_fd)
+{
+    struct iovec part = { ret_request, sizeof(*ret_request) };
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr packet = { .msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = CMSG_LEN(sizeof(int)) };
+    const ssize_t got = recvmsg(client->fd, &packet, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *const head = got >= 0 ? CMSG_FIRSTHDR(&packet) : NULL;
+
+    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+        head->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(ret_fd, CMSG_DATA(head), sizeof(int));
+    return got;
+}
+
 static void on_packet(struct server *server, struct watch *watch)
 {
     struct client *const client =
         (struct client *)((char *)watch - offsetof(struct client, socket_watch));
     struct emu_request request = { 0 };
-    const ssize_t got = recv(client->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+    OWNED(fd_close) int fd = -1;
+    const ssize_t got = receive(client, &request, &fd);
 
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got < (ssize_t)EMU_REQUEST_BYTES || got > (ssize_t)sizeof(request) ||
-        handle_request(server, client, &request, (size_t)got) < 0)
+        handle_request(server, client, &request, (size_t)got, fd) < 0)
         client_close(server, client);
 }
 

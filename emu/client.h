@@ -20,6 +20,7 @@ struct client {
     enum emu_role role; /* 0 before EMU_HELLO */
     char name[PROCESS_NAME_BYTES];
     struct extent *extents; /* owned */
+    struct hold *holds;     /* owned */
     uint32_t contexts[EMU_GPU_MAX];
     uint64_t used_bytes[EMU_GPU_MAX];
 };

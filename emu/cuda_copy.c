@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "stream.h"
+#include "vmm.h"
 
 #define STAGED_MAX_BYTES ((size_t)1 << 20)
 
@@ -21,28 +22,53 @@ static CUstream own(CUstream stream)
     return stream ? stream : CU_STREAM_PER_THREAD;
 }
 
-/* Which bytes an address means; device bytes must lie in one allocation. */
-static CUresult locate(CUdeviceptr address, size_t bytes, bool is_device, struct end *ret_end)
+/* Bytes as a call names them. */
+struct operand {
+    CUdeviceptr address;
+    bool is_device;       /* said by the call; else by the address */
+    unsigned char access; /* what the card must be allowed, where memory is mapped */
+};
+
+/* Which bytes an address means, and how many of the wanted ones lie there in one piece. Device
+ * bytes must lie in one allocation, or in mappings that follow each other. */
+static CUresult locate(const struct operand *operand, uint64_t at, size_t *inout_bytes,
+                       const struct CUctx_st *context, struct end *ret_end)
 {
+    const CUdeviceptr address = operand->address + at;
     struct place place;
 
+    *ret_end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
     if (address == 0)
         return CUDA_ERROR_INVALID_VALUE;
-    if (!is_device && !space_contains(address)) {
-        *ret_end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
+    if (!operand->is_device && !space_contains(address))
         return CUDA_SUCCESS;
-    }
-    if (!space_find(address, &place)) {
-        /* Pinned host memory has the same address on the device. */
-        if (!host_is_pinned((const void *)(uintptr_t)address, bytes))
-            return CUDA_ERROR_INVALID_VALUE;
-        *ret_end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
-        return CUDA_SUCCESS;
-    }
-    if (bytes > place.bytes - (address - place.base))
-        return CUDA_ERROR_INVALID_VALUE;
+    if (!space_find(address, &place)) /* pinned host memory has the same address on the device */
+        return host_is_pinned(ret_end->host, *inout_bytes) ? CUDA_SUCCESS
+                                                           : CUDA_ERROR_INVALID_VALUE;
     *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
+    const uint64_t there = place.bytes - (address - place.base);
+    if (place.mapping && (place.mapping->access[context->gpu] & operand->access) != operand->access)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (*inout_bytes > there && !place.mapping)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (*inout_bytes > there)
+        *inout_bytes = there;
     return CUDA_SUCCESS;
+}
+
+/* All of it, before any of it is touched. */
+static CUresult check_operand(const struct operand *operand, size_t bytes,
+                              const struct CUctx_st *context)
+{
+    CUresult status = CUDA_SUCCESS;
+    struct end end;
+
+    for (size_t at = 0; at < bytes && status == CUDA_SUCCESS;) {
+        size_t now = bytes - at;
+        status = locate(operand, at, &now, context, &end);
+        at += now;
+    }
+    return status;
 }
 
 /* Work that is done when the call returns: after all that its stream comes after. */
@@ -127,43 +153,89 @@ struct request {
     const char *call;
 };
 
-static CUresult copy(const struct request *request)
+/* Gives the lock back. */
+static CUresult do_work(struct work *work, const struct request *request)
 {
-    struct work work = { .kind = WORK_COPY, .bytes = request->bytes };
-    CUresult status = cuda_enter();
-
-    if (status != CUDA_SUCCESS)
-        return status;
-    if (request->bytes == 0)
-        return cuda_leave(CUDA_SUCCESS);
-    status = locate(request->to, request->bytes, request->is_to_device, &work.to);
-    if (status == CUDA_SUCCESS)
-        status = locate(request->from, request->bytes, request->is_from_device, &work.from);
-    if (status != CUDA_SUCCESS)
-        return cuda_leave(status);
-    return request->is_async ? do_later(&work, request->stream, request->call)
-                             : do_now(&work, request->stream, request->call);
+    return request->is_async ? do_later(work, request->stream, request->call)
+                             : do_now(work, request->stream, request->call);
 }
 
-static CUresult fill(CUdeviceptr to, uint32_t value, unsigned value_bytes, size_t count,
-                     const struct request *request)
+/* One piece, of at most the request's bytes from at on; *ret_bytes says how many they were. */
+static CUresult copy_piece(const struct request *request, size_t at, size_t *ret_bytes)
 {
-    struct work work = { .kind = WORK_FILL, .value = value, .value_bytes = value_bytes };
+    const struct operand to = { request->to, request->is_to_device,
+                                CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    const struct operand from = { request->from, request->is_from_device,
+                                  CU_MEM_ACCESS_FLAGS_PROT_READ };
+    struct work work = { .kind = WORK_COPY, .bytes = request->bytes - at };
+    struct CUctx_st *context = NULL;
+    CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (at == 0) {
+        status = check_operand(&to, request->bytes, context);
+        if (status == CUDA_SUCCESS)
+            status = check_operand(&from, request->bytes, context);
+    }
+    if (status == CUDA_SUCCESS)
+        status = locate(&to, at, &work.bytes, context, &work.to);
+    if (status == CUDA_SUCCESS)
+        status = locate(&from, at, &work.bytes, context, &work.from);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    *ret_bytes = work.bytes;
+    return do_work(&work, request);
+}
+
+static CUresult copy(const struct request *request)
+{
+    CUresult status = CUDA_SUCCESS;
+    size_t at = 0, now = 0;
+
+    if (request->bytes == 0) {
+        status = cuda_enter();
+        return status == CUDA_SUCCESS ? cuda_leave(status) : status;
+    }
+    for (; at < request->bytes && status == CUDA_SUCCESS; at += now)
+        status = copy_piece(request, at, &now);
+    return status;
+}
+
+static CUresult fill_piece(const struct request *request, struct work *work, size_t at)
+{
+    const struct operand to = { request->to, true, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    struct CUctx_st *context = NULL;
+    CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    work->bytes = request->bytes - at;
+    if (at == 0)
+        status = check_operand(&to, request->bytes, context);
+    if (status == CUDA_SUCCESS)
+        status = locate(&to, at, &work->bytes, context, &work->to);
+    if (status == CUDA_SUCCESS && !work->to.gpu)
+        status = CUDA_ERROR_INVALID_VALUE;
+    return status == CUDA_SUCCESS ? do_work(work, request) : cuda_leave(status);
+}
+
+static CUresult fill(uint32_t value, unsigned value_bytes, size_t count, struct request *request)
+{
     CUresult status = cuda_enter();
 
     if (status != CUDA_SUCCESS)
         return status;
-    if (count == 0)
-        return cuda_leave(CUDA_SUCCESS);
-    if (to % value_bytes != 0 || __builtin_mul_overflow(count, (size_t)value_bytes, &work.bytes))
-        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    status = locate(to, work.bytes, true, &work.to);
-    if (status == CUDA_SUCCESS && !work.to.gpu)
-        status = CUDA_ERROR_INVALID_VALUE;
-    if (status != CUDA_SUCCESS)
-        return cuda_leave(status);
-    return request->is_async ? do_later(&work, request->stream, request->call)
-                             : do_now(&work, request->stream, request->call);
+    (void)cuda_leave(CUDA_SUCCESS);
+    if (count > 0 && (request->to % value_bytes != 0 ||
+                      __builtin_mul_overflow(count, (size_t)value_bytes, &request->bytes)))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (size_t at = 0; at < request->bytes && status == CUDA_SUCCESS;) {
+        struct work work = { .kind = WORK_FILL, .value = value, .value_bytes = value_bytes };
+        status = fill_piece(request, &work, at);
+        at += work.bytes;
+    }
+    return status;
 }
 
 static CUdeviceptr host(const void *memory)
@@ -212,18 +284,18 @@ ASYNC_ENTRIES(cuMemcpyDtoDAsync_v2, CUdeviceptr, to, CUdeviceptr, from, TO_DEVIC
 #define FILL_ENTRIES(name, type)                                                                   \
     CUresult name(CUdeviceptr to, type value, size_t count)                                        \
     {                                                                                              \
-        return fill(to, value, sizeof(type), count,                                                \
-                    &(struct request){ NOW(name, CU_STREAM_LEGACY) });                             \
+        return fill(value, sizeof(type), count,                                                    \
+                    &(struct request){ NOW(name, CU_STREAM_LEGACY), .to = to });                   \
     }                                                                                              \
     CUresult name##_ptds(CUdeviceptr to, type value, size_t count)                                 \
     {                                                                                              \
-        return fill(to, value, sizeof(type), count,                                                \
-                    &(struct request){ NOW(name, CU_STREAM_PER_THREAD) });                         \
+        return fill(value, sizeof(type), count,                                                    \
+                    &(struct request){ NOW(name, CU_STREAM_PER_THREAD), .to = to });               \
     }
 #define FILL_ASYNC_ENTRIES(name, type)                                                             \
     CUresult name(CUdeviceptr to, type value, size_t count, CUstream stream)                       \
     {                                                                                              \
-        return fill(to, value, sizeof(type), count, &(struct request){ LATER(name) });             \
+        return fill(value, sizeof(type), count, &(struct request){ LATER(name), .to = to });       \
     }                                                                                              \
     CUresult name##_ptsz(CUdeviceptr to, type value, size_t count, CUstream stream)                \
     {                                                                                              \

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "cuda/vmm.h"
 #include "cuda_state.h"
 
 struct entry {
@@ -83,6 +84,19 @@ static const struct entry entries[] = {
     PLAIN(cuMemHostUnregister, 4000)
     PLAIN(cuPointerGetAttribute, 4000)
     PLAIN(cuPointerGetAttributes, 7000)
+    PLAIN(cuMemAddressReserve, 10020)
+    PLAIN(cuMemAddressFree, 10020)
+    PLAIN(cuMemCreate, 10020)
+    PLAIN(cuMemRelease, 10020)
+    PLAIN(cuMemMap, 10020)
+    PLAIN(cuMemUnmap, 10020)
+    PLAIN(cuMemSetAccess, 10020)
+    PLAIN(cuMemGetAccess, 10020)
+    PLAIN(cuMemGetAllocationGranularity, 10020)
+    PLAIN(cuMemGetAllocationPropertiesFromHandle, 10020)
+    PLAIN(cuMemRetainAllocationHandle, 11000)
+    PLAIN(cuMemExportToShareableHandle, 10020)
+    PLAIN(cuMemImportFromShareableHandle, 10020)
     COPY(cuMemcpy, 4000, cuMemcpy)
     COPY_V2(cuMemcpyHtoD, 3020)
     COPY_V2(cuMemcpyDtoH, 3020)

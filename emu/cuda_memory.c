@@ -45,7 +45,7 @@ CUresult cuMemFree_v2(CUdeviceptr address)
         return status;
     if (address == 0)
         return cuda_leave(CUDA_SUCCESS);
-    if (!space_find(address, &place) || place.base != address)
+    if (!space_find(address, &place) || place.base != address || place.mapping)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     const struct end end = { .gpu = place.gpu, .offset = place.offset };
     race_check_free(&end, place.bytes, "cuMemFree");

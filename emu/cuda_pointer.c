@@ -7,27 +7,55 @@
 #include <string.h>
 
 #include "stream.h"
+#include "vmm.h"
 
-/* Device memory or pinned host memory, as the attributes need it. */
+/* Device memory, pinned host memory, or reserved addresses, as the attributes need it. */
 struct known {
     bool is_device;
-    CUdeviceptr address, start;
+    CUdeviceptr address, start; /* start, bytes: of all the addresses that belong together */
     uint64_t bytes, id;
-    const struct CUctx_st *context;
+    CUdeviceptr base; /* base, mapped_bytes: of what has memory behind it */
+    uint64_t mapped_bytes;
+    CUcontext context; /* NULL: of none */
+    int gpu;
+    const struct mapping *mapping; /* NULL: none */
 };
+
+static void find_mapped(const struct place *place, struct known *known)
+{
+    *known = (struct known){ .is_device = true,
+                             .address = known->address,
+                             .start = place->base,
+                             .bytes = place->bytes,
+                             .id = place->id,
+                             .base = place->base,
+                             .mapped_bytes = place->bytes,
+                             .gpu = (int)(place->gpu - cuda.gpus),
+                             .mapping = place->mapping };
+    if (place->context)
+        known->context = place->context->handle;
+    if (!place->mapping)
+        return;
+    known->start = place->mapping->reservation->address;
+    known->bytes = place->mapping->reservation->bytes;
+}
 
 static bool find_known(CUdeviceptr address, struct known *ret_known)
 {
     struct place place;
     const struct host_range *const host = host_find((const void *)(uintptr_t)address);
+    const struct reservation *const reservation = vmm_reservation(address, 1);
 
+    *ret_known = (struct known){ .address = address };
     if (space_find(address, &place)) {
-        *ret_known = (struct known){ .is_device = true,
-                                     .address = address,
-                                     .start = place.base,
-                                     .bytes = place.bytes,
-                                     .id = place.id,
-                                     .context = place.context };
+        find_mapped(&place, ret_known);
+        return true;
+    }
+    if (reservation) {
+        ret_known->is_device = true;
+        ret_known->start = reservation->address;
+        ret_known->bytes = reservation->bytes;
+        ret_known->id = reservation->id;
         return true;
     }
     if (!host)
@@ -36,17 +64,59 @@ static bool find_known(CUdeviceptr address, struct known *ret_known)
                                  .start = (CUdeviceptr)(uintptr_t)host->start,
                                  .bytes = host->bytes,
                                  .id = host->id,
-                                 .context = host->context };
+                                 .base = (CUdeviceptr)(uintptr_t)host->start,
+                                 .mapped_bytes = host->bytes,
+                                 .context = host->context->handle,
+                                 .gpu = (int)host->context->gpu };
     return true;
 }
 
 #define STORE(type, value) (*(type *)data = (type)(value), CUDA_SUCCESS)
 
+/* What the current context's card may do there. */
+static CUresult store_access(void *data, const struct known *known)
+{
+    struct CUctx_st *context = NULL;
+    const CUresult status = context_current(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    return STORE(unsigned int, known->mapping ? known->mapping->access[context->gpu]
+                               : known->is_device && known->gpu != (int)context->gpu
+                                   ? CU_MEM_ACCESS_FLAGS_PROT_NONE
+                                   : CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+}
+
+/* What addresses without memory behind them can be asked for, too. */
+static CUresult store_range(void *data, CUpointer_attribute attribute, const struct known *known)
+{
+    switch ((int)attribute) {
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+        return STORE(unsigned long long, known->id);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+        return STORE(unsigned int, 0);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+        return STORE(CUdeviceptr, known->start);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+        return STORE(size_t, known->bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+        return STORE(unsigned char, known->mapped_bytes > 0);
+    default:
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+}
+
 static CUresult store(void *data, CUpointer_attribute attribute, const struct known *known)
 {
-    switch (attribute) {
+    const CUresult status = store_range(data, attribute, known);
+
+    if (status != CUDA_ERROR_NOT_SUPPORTED)
+        return status;
+    if (known->mapped_bytes == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    switch ((int)attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
-        return STORE(CUcontext, known->context->handle);
+        return STORE(CUcontext, known->context);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
         return STORE(unsigned int, known->is_device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST);
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
@@ -56,18 +126,18 @@ static CUresult store(void *data, CUpointer_attribute attribute, const struct kn
                                 : STORE(void *, (uintptr_t)known->address);
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         return STORE(unsigned int, 0);
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
-        return STORE(unsigned long long, known->id);
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-        return STORE(unsigned int, 0);
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-        return STORE(int, known->context->gpu);
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-        return STORE(CUdeviceptr, known->start);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-        return STORE(size_t, known->bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPED:
-        return STORE(unsigned char, 1);
+        return STORE(int, known->gpu);
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+        return STORE(unsigned int, known->mapping
+                                       ? known->mapping->memory->properties.requestedHandleTypes
+                                       : CU_MEM_HANDLE_TYPE_NONE);
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+        return store_access(data, known);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+        return STORE(size_t, known->mapped_bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+        return STORE(CUdeviceptr, known->base);
     default:
         return CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -81,7 +151,9 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
     return attribute == CU_POINTER_ATTRIBUTE_MEMORY_TYPE ||
                    attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS ||
                    attribute == CU_POINTER_ATTRIBUTE_IS_MANAGED ||
-                   attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+                   attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL ||
+                   attribute == CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES ||
+                   attribute == CU_POINTER_ATTRIBUTE_ACCESS_FLAGS
                ? 4
                : 8;
 }

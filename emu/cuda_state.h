@@ -20,23 +20,28 @@
  *   cuda_device.c   the devices' properties        cuda_memory.c   cuMemAlloc and what it gave
  *   space.c         device addresses -> bytes      cuda_copy.c     copies and sets
  *   cuda_host.c     pinned host memory             cuda_entry.c    cuGetProcAddress
+ *   vmm.h           addresses and memory apart
  *   bytes.c         the bytes themselves           stream.h        streams and events
  */
 
 struct block;
+struct mapping;
+struct reservation;
 struct stream;
 
-/* What cuMemAlloc has taken from the server: an allocation, or a block of small ones. */
+/* What cuMemAlloc has taken from the server: an allocation, or a block of small ones; or what
+ * cuMemMap has mapped, which belongs to no context. */
 struct range {
     struct range *previous, *next; /* of the context */
-    struct CUctx_st *context;      /* borrowed */
+    struct CUctx_st *context;      /* borrowed; NULL: a mapping */
     CUdeviceptr base;
     uint64_t bytes;      /* as asked for */
     uint64_t page_count; /* as taken */
     uint64_t offset;     /* in the gpu's memfd */
     uint64_t id;
     uint32_t gpu;
-    struct block *block; /* owned; NULL: one allocation */
+    struct block *block;     /* owned; NULL: one allocation */
+    struct mapping *mapping; /* what it is embedded in; NULL: no mapping */
 };
 
 struct gpu {
@@ -68,11 +73,12 @@ struct cuda {
     bool is_late; /* --async=late */
     struct gpu gpus[EMU_GPU_MAX];
     uint32_t gpu_count;
-    struct handles contexts, streams, events;
+    struct handles contexts, streams, events, memories;
     unsigned char *space; /* owned: addresses without bytes behind them */
     uint64_t space_bytes;
     struct spans free_space;
-    struct range **by_page; /* owned, sparse: the range that covers a page of the space */
+    struct reservation *reservations; /* owned */
+    struct range **by_page;           /* owned, sparse: the range that covers a page of the space */
     uint64_t next_id;
 };
 
@@ -111,13 +117,21 @@ struct place {
     uint64_t bytes;   /* of the allocation, as asked for */
     uint64_t offset;  /* of the address, in the gpu's memfd */
     uint64_t id;
-    const struct CUctx_st *context;
+    const struct CUctx_st *context; /* NULL: a mapping */
     struct gpu *gpu;
+    const struct mapping *mapping; /* NULL: none */
 };
 
 /* The allocation that holds an address; false for any number that no allocation holds. */
 bool space_find(CUdeviceptr address, struct place *ret_place);
 bool space_contains(CUdeviceptr address);
+/* The range on an address's page; NULL: none. */
+struct range *space_range(CUdeviceptr address);
+/* Addresses without anything behind them: so many pages, from address on. */
+int space_reserve(uint64_t page_count, CUdeviceptr *ret_address);
+void space_unreserve(CUdeviceptr address, uint64_t page_count);
+/* What lies on these pages: a range, or NULL. */
+void space_set(CUdeviceptr address, uint64_t page_count, struct range *range);
 
 /* bytes.c: the only code that touches device bytes. What was never written reads as zeros and
  * costs nothing. */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "client.h"
 #include "cuda/cuda.h"
+#include "shared.h"
 
 #define WIPE_PAGES_AT_ONCE UINT64_C(16)
 
@@ -47,6 +48,7 @@ void holding_end(struct server *server, struct client *client)
     struct late *const late =
         server->options.free_lag_ms > 0 ? calloc(1, sizeof(struct late)) : NULL;
 
+    shared_end(server, client);
     while (client->extents) {
         struct extent *const extent = client->extents;
         unlink_extent(&client->extents, extent);
@@ -167,7 +169,7 @@ int holding_free(struct server *server, struct client *client, const struct emu_
     if (request->args[0] >= card->info.space_bytes)
         return CUDA_ERROR_INVALID_VALUE;
     struct extent *const extent = card->by_page[page];
-    if (!extent || extent->owner != client)
+    if (!extent || extent->memory || extent->owner != client)
         return CUDA_ERROR_INVALID_VALUE;
     const uint64_t bytes = extent->page_count * EMU_PAGE_BYTES;
     card->by_page[page] = NULL;
@@ -201,6 +203,7 @@ uint32_t holding_list(const struct server *server, uint32_t gpu,
 
 void holding_deinit(struct server *server)
 {
+    shared_deinit(server);
     while (server->wipe) {
         struct extent *const extent = server->wipe;
         server->wipe = extent->next;

@@ -118,28 +118,75 @@ static ssize_t receive(const struct link *link, struct iovec *parts, size_t part
     return got;
 }
 
-int link_call_payload(struct link *link, const struct emu_request *request,
-                      struct emu_reply *ret_reply, void *payload, size_t payload_bytes, int *ret_fd)
+/* One packet, with a descriptor unless fd is -1. */
+static ssize_t send_request(const struct link *link, const struct emu_request *request, int fd)
 {
-    const size_t request_bytes = request->op == EMU_FAULT ? sizeof(*request) : EMU_REQUEST_BYTES;
-    struct iovec parts[2] = { { ret_reply, sizeof(*ret_reply) }, { payload, payload_bytes } };
-    const int saved_errno = errno;
-    ssize_t got = 0;
+    struct iovec part = { (void *)(uintptr_t)request,
+                          request->op == EMU_FAULT ? sizeof(*request) : EMU_REQUEST_BYTES };
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct msghdr packet = { .msg_iov = &part, .msg_iovlen = 1 };
+    ssize_t sent = 0;
 
-    if (link->fd < 0 || link->is_broken)
-        return -ENOTCONN;
+    if (fd >= 0) {
+        packet.msg_control = control.bytes;
+        packet.msg_controllen = sizeof(control.bytes);
+        control.head.cmsg_level = SOL_SOCKET;
+        control.head.cmsg_type = SCM_RIGHTS;
+        control.head.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+    }
     do
-        got = send(link->fd, request, request_bytes, MSG_NOSIGNAL);
-    while (got < 0 && errno == EINTR);
-    if (got >= 0)
-        got = receive(link, parts, payload ? 2 : 1, ret_fd);
+        sent = sendmsg(link->fd, &packet, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+static int finish_call(struct link *link, ssize_t got, const struct emu_reply *reply,
+                       int saved_errno)
+{
     const int failure = got < 0 ? -errno : -EPIPE;
+
     errno = saved_errno;
-    if (got < (ssize_t)sizeof(*ret_reply)) {
+    if (got < (ssize_t)sizeof(*reply)) {
         link->is_broken = true;
         return failure;
     }
-    return ret_reply->status;
+    return reply->status;
+}
+
+int link_call_payload(struct link *link, const struct emu_request *request,
+                      struct emu_reply *ret_reply, void *payload, size_t payload_bytes, int *ret_fd)
+{
+    struct iovec parts[2] = { { ret_reply, sizeof(*ret_reply) }, { payload, payload_bytes } };
+    const int saved_errno = errno;
+
+    if (link->fd < 0 || link->is_broken)
+        return -ENOTCONN;
+    ssize_t got = send_request(link, request, -1);
+    if (got >= 0)
+        got = receive(link, parts, payload ? 2 : 1, ret_fd);
+    return finish_call(link, got, ret_reply, saved_errno);
+}
+
+int link_call_fd(struct link *link, const struct emu_request *request, int fd,
+                 struct emu_reply *ret_reply)
+{
+    struct iovec part = { ret_reply, sizeof(*ret_reply) };
+    const int saved_errno = errno;
+
+    if (link->fd < 0 || link->is_broken)
+        return -ENOTCONN;
+    ssize_t got = send_request(link, request, fd);
+    if (got < 0 && errno == EBADF) { /* the program's mistake, not the link's end */
+        errno = saved_errno;
+        return -EBADF;
+    }
+    if (got >= 0)
+        got = receive(link, &part, 1, NULL);
+    return finish_call(link, got, ret_reply, saved_errno);
 }
 
 int link_call(struct link *link, const struct emu_request *request, struct emu_reply *ret_reply)

@@ -40,5 +40,8 @@ int link_call(struct link *link, const struct emu_request *request, struct emu_r
 int link_call_payload(struct link *link, const struct emu_request *request,
                       struct emu_reply *ret_reply, void *payload, size_t payload_bytes,
                       int *ret_fd);
+/* A request with a descriptor, which stays the caller's. */
+int link_call_fd(struct link *link, const struct emu_request *request, int fd,
+                 struct emu_reply *ret_reply);
 
 #endif

@@ -40,6 +40,10 @@ enum emu_op {
     EMU_COUNT_OOM,      /* the library itself answered OUT_OF_MEMORY */
     EMU_FAULT,          /* payload: text; the library saw pending work's bytes freed or reused */
     EMU_STATS,          /* -> JSON text */
+    EMU_CREATE,         /* args: bytes -> offset; memory that is referred to */
+    EMU_DROP,           /* args: offset; one reference of this process less */
+    EMU_EXPORT,         /* args: offset -> a descriptor that is a reference too */
+    EMU_IMPORT,         /* with such a descriptor -> offset, bytes, gpu; one reference more */
 };
 
 enum emu_role {

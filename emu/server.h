@@ -18,7 +18,7 @@
  *
  *   card.c    a gpu: its bytes, its memfd, its counters
  *   client.c  a connection, which is a process, and its requests
- *   holding.c what processes hold, until they end
+ *   holding.c what processes hold, until they end;  shared.c what several of them refer to
  *   tree.c    the command and everything it started: start, signals, the end of all of them
  *   stats.c   the counters as JSON
  *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
@@ -28,6 +28,8 @@
 
 struct server;
 struct client;
+struct memory;
+struct export;
 
 /* Pages that one client holds. */
 struct extent {
@@ -35,6 +37,7 @@ struct extent {
     struct extent *previous, *next;
     uint64_t page, page_count;
     uint32_t gpu;
+    struct memory *memory; /* owned; NULL: it is its owner's alone */
 };
 
 struct card {
@@ -106,6 +109,7 @@ struct server {
     size_t client_count;
     size_t client_max;        /* by the limit of descriptors */
     struct rlimit file_limit; /* as the command is to have it */
+    struct export *exports;   /* owned */
     struct extent *wipe;      /* owned; places to be punched before they are given out again */
     struct late *late_first, **late_last; /* owned */
     struct tree tree;

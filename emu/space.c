@@ -76,6 +76,34 @@ static struct range *find_range(CUdeviceptr address)
     return space_contains(address) ? cuda.by_page[page_of(address)] : NULL;
 }
 
+struct range *space_range(CUdeviceptr address)
+{
+    return find_range(address);
+}
+
+int space_reserve(uint64_t page_count, CUdeviceptr *ret_address)
+{
+    uint64_t page = 0;
+    const int r = spans_take(&cuda.free_space, page_count, &page);
+
+    if (r == 0)
+        *ret_address = (CUdeviceptr)(uintptr_t)cuda.space + page * EMU_PAGE_BYTES;
+    return r;
+}
+
+void space_unreserve(CUdeviceptr address, uint64_t page_count)
+{
+    spans_give(&cuda.free_space, page_of(address), page_count);
+}
+
+void space_set(CUdeviceptr address, uint64_t page_count, struct range *range)
+{
+    const uint64_t page = page_of(address);
+
+    for (uint64_t i = 0; i < page_count; i++)
+        cuda.by_page[page + i] = range;
+}
+
 static bool bit_is_set(const uint64_t *bits, uint64_t at)
 {
     return (bits[at / 64] >> (at % 64) & 1) != 0;
@@ -289,7 +317,7 @@ CUresult space_free(CUdeviceptr address)
         return CUDA_ERROR_INVALID_VALUE;
     if (range->block)
         return free_small(range, address);
-    if (range->base != address)
+    if (range->base != address || range->mapping)
         return CUDA_ERROR_INVALID_VALUE;
     range_free(range);
     return CUDA_SUCCESS;
@@ -332,6 +360,7 @@ bool space_find(CUdeviceptr address, struct place *ret_place)
         .id = range->id,
         .context = range->context,
         .gpu = &cuda.gpus[range->gpu],
+        .mapping = range->mapping,
     };
     if (range->block && !find_small(range, address, &place))
         return false;

@@ -16,6 +16,7 @@
 #include "client.h"
 #include "fuzz.h"
 #include "server.h"
+#include "shared.h"
 
 #define PEER_COUNT 4
 #define GPU_COUNT  2
@@ -92,7 +93,7 @@ static size_t read_packet(struct fuzz_input *input, uint8_t *packet)
     if (kind >> 6 == 3)
         return fuzz_bytes(input, packet, fuzz_u16(input) % (sizeof(request) + 8));
     request.args[0] = request.op == EMU_HELLO ? EMU_VERSION : sizes[fuzz_byte(input) % 6];
-    if (request.op == EMU_FREE)
+    if (request.op == EMU_FREE || request.op == EMU_DROP || request.op == EMU_EXPORT)
         request.args[0] = fuzz_byte(input) * EMU_PAGE_BYTES;
     request.args[1] = request.op == EMU_HELLO ? EMU_ROLE_CUDA : fuzz_byte(input);
     if (request.op == EMU_FAULT)
@@ -135,6 +136,8 @@ void fuzz_one(const uint8_t *bytes, size_t byte_count)
     }
     for (int i = 0; i < PEER_COUNT; i++)
         hang_up(&server, &peers[i]);
+    while (server.exports) /* their descriptors went with the peers */
+        server.exports->watch.on_ready(&server, &server.exports->watch);
     while (holding_wipe_some(&server))
         ;
     for (uint32_t i = 0; i < GPU_COUNT; i++)

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_CONFORM_H
+#define TESTS_CONFORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cuda/cuda.h"
+#include "cuda/vmm.h"
+
+/*
+ * Does a driver do what its documentation says? The same checks run on the emulated driver, where a
+ * difference is a fault of the emulator, and on a real gpu (`make check-gpu`), where it shows what
+ * the emulator has assumed wrongly. A difference is printed with both values and the run goes on.
+ *
+ *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
+ *   conform_vmm.c reserve, create, map
+ */
+
+#define MIB ((uint64_t)1 << 20)
+
+/* An entry point; one that the driver lacks ends the run. */
+void *conform_symbol(const char *name);
+#define DRV(name) ((__typeof__(&name))conform_symbol(#name))
+
+void conform_status(CUresult got, CUresult wanted, const char *what);
+void conform_number(uint64_t got, uint64_t wanted, const char *what);
+void conform_holds(bool holds, const char *what);
+
+/* The gpu's free bytes, as the driver says. */
+uint64_t conform_free_bytes(void);
+
+/* The tests: each leaves the gpu as it found it. */
+void conform_memory(void);
+void conform_vmm(void);
+
+#endif
