@@ -23,7 +23,7 @@ check-gpu:
 	@tools/check gpu
 
 ## make demo          the main job on an emulated RTX 4070 Ti; GPU_PROFILE=rtx4090, GPU=real,
-##                    TEXT='path …' (docs/demo.md)
+##                    WORKER=python, TEXT='path …' (docs/demo.md)
 demo:
 	@BUILD=$(BUILD) GPU_PROFILE='$(GPU_PROFILE)' GPU='$(GPU)' TEXT='$(TEXT)' WORKER='$(WORKER)' \
 	    demo/start
