@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+SIGNAL_MS = 200  # Ctrl-C ends a wait so much later at most
 HOLD_OFF_S = 0.05  # a trim is answered so much later at most, after a burst
 _NO_SUCH_BURST = (1 << 64) - 1
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes longer to import than all of brim
@@ -372,10 +373,13 @@ class Lease:
             poller = select.poll()
             poller.register(calls.fd(), select.POLLIN)
             poller.register(wake.reading, select.POLLIN)
+        # A signal that comes just before the poll, or to another thread, does not interrupt it; its
+        # handler runs in the main thread, after the poll.
+        is_main = threading.current_thread() is threading.main_thread()
         try:
             while is_new or not is_over():
                 is_new = False
-                for fd, _ in poller.poll():
+                for fd, _ in poller.poll(SIGNAL_MS if is_main else None):
                     if fd == wake.reading:
                         wake.drain()
                 calls.dispatch()
