@@ -18,6 +18,8 @@ static const struct {
     { "k", KIB },      { "m", MIB },         { "g", GIB }, /* as in Docker */
 };
 
+#define DECIMALS_MAX 9
+
 static uint64_t unit_bytes(const char *suffix)
 {
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
@@ -43,16 +45,18 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
 {
     const char *rest = text;
     unsigned __int128 number = 0, scale = 1;
+    int decimals = 0;
 
     if (take_digits(&rest, &number) == 0)
         return error_set(err, -EINVAL, "'%s' is not a size (write it like 5.2GiB or 800MiB)", text);
     if (*rest == '.') {
         rest++;
-        for (int decimals = take_digits(&rest, &number); decimals > 0; decimals--)
-            scale *= 10;
+        decimals = take_digits(&rest, &number);
     }
-    if (number > UINT64_MAX || scale > 1000000000)
+    if (number > UINT64_MAX || decimals > DECIMALS_MAX)
         return error_set(err, -ERANGE, "'%s' has too many digits", text);
+    for (; decimals > 0; decimals--)
+        scale *= 10;
 
     const uint64_t unit = unit_bytes(rest);
     if (*rest == '\0')
