@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """brim run --python-janitor: programs that know nothing of Brim."""
 import sys
+from pathlib import Path
 
 import pytest
 
-from conftest import TREE
+TREE = Path(__file__).resolve().parents[2]
 
 FAKE = str(TREE / "tests/python/fake")
 

@@ -4,12 +4,15 @@ import ctypes
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import brim
 from brim import _library
-from conftest import PACKAGE, TREE
+
+TREE = Path(__file__).resolve().parents[2]
+PACKAGE = TREE / "python"
 
 STRUCTS = {"brim_claim": _library.Claim, "brim_refusal": _library.Refusal,
            "brim_segment": _library.SegmentStruct}

@@ -4,10 +4,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from conftest import TREE
+TREE = Path(__file__).resolve().parents[2]
 
 sys.path.insert(0, str(TREE / "python/packaging"))
 import backend  # noqa: E402
