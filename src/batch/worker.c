@@ -414,10 +414,19 @@ static uint64_t heartbeat_deadline_ms(const struct worker *worker)
     return clock_after_ms(worker->heard_ms, worker->run->spec->heartbeat_ms);
 }
 
+/* An answer that came together with the question shows in the state, and never at the descriptor.
+ */
+static bool is_answered(const struct worker *worker)
+{
+    return worker->state == WORKER_QUEUED && brim_lease_state(worker->lease) != BRIM_LEASE_QUEUED;
+}
+
 uint64_t worker_deadline_ms(const struct worker *worker)
 {
     uint64_t next_ms = worker->stop_deadline_ms;
 
+    if (is_answered(worker))
+        return 0;
     if (worker->child.pid <= 0)
         return CLOCK_NEVER_MS;
     if (heartbeat_deadline_ms(worker) < next_ms)
@@ -433,7 +442,9 @@ void worker_on_time(struct worker *worker, uint64_t now_ms)
 {
     char text[WORKER_REASON_BYTES], duration[DURATION_TEXT_BYTES];
 
-    if (now_ms >= worker->stop_deadline_ms) {
+    if (is_answered(worker)) {
+        worker_on_lease(worker);
+    } else if (now_ms >= worker->stop_deadline_ms) {
         report_line(worker->run, "worker %u does not end and is killed", worker->number);
         worker->stop_deadline_ms = CLOCK_NEVER_MS;
         keeper_signal(&worker->child, SIGKILL);

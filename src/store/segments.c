@@ -33,8 +33,18 @@ int segments_problem(struct segments *segments, struct error *err)
         return error_set(err, -ENOMEM, "%s: out of memory", segments->path);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-        return error_set(err, -EIO, "%s is damaged (%s); move it away to start over: outputs stay",
+        /* SQLite tells a disk that does not answer and a file of nonsense alike. */
+        return error_set(err, -EIO,
+                         "%s cannot be read (%s); if the disk is sound, the file is damaged: move "
+                         "it away to start over, outputs stay",
                          segments->path, what);
+    case SQLITE_CANTOPEN:
+        return error_set(err, -EIO, "%s: cannot open it, or its -wal and -shm beside it: %s",
+                         segments->path, strerror(sqlite3_system_errno(segments->db)));
+    case SQLITE_READONLY:
+        return error_set(err, -EIO,
+                         "%s: cannot write to it; look at its permissions and at the disk",
+                         segments->path);
     case SQLITE_IOERR:
         return error_set(err, -EIO, "%s: cannot read or write: %s", segments->path, what);
     default:
