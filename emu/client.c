@@ -108,6 +108,7 @@ static int say_hello(const struct server *server, struct client *client,
         (request->args[1] != EMU_ROLE_CUDA && request->args[1] != EMU_ROLE_NVML))
         return -EPROTO;
     client->role = (enum emu_role)request->args[1];
+    answer->fd = server->orders_fd;
     answer->reply.values[0] = server->card_count;
     answer->reply.values[1] = server->options.is_async_late ? EMU_HELLO_ASYNC_LATE : 0;
     return 0;
@@ -125,6 +126,21 @@ static int answer_stats(struct server *server, const struct client *client, stru
     const int r = send_answer(client, answer);
     free(text);
     return r;
+}
+
+static int obey(struct server *server, const struct client *client,
+                const struct emu_request *request, struct answer *answer)
+{
+    char order[EMU_TEXT_BYTES];
+    struct error err = { 0 };
+
+    (void)snprintf(order, sizeof(order), "%.*s", EMU_TEXT_BYTES - 1, request->text);
+    if (script_obey(server, order, &err) < 0) {
+        answer->reply.status = CUDA_ERROR_INVALID_VALUE;
+        answer->payload = err.message;
+        answer->payload_bytes = strlen(err.message);
+    }
+    return send_answer(client, answer);
 }
 
 static int answer_processes(struct server *server, const struct client *client, uint32_t gpu,
@@ -202,8 +218,8 @@ static int handle_request(struct server *server, struct client *client,
                           const struct emu_request *request, size_t request_bytes, int fd)
 {
     struct answer answer = { .fd = -1 };
-    const size_t expected =
-        request->op == EMU_FAULT ? sizeof(struct emu_request) : EMU_REQUEST_BYTES;
+    const bool has_text = request->op == EMU_FAULT || request->op == EMU_CONTROL;
+    const size_t expected = has_text ? sizeof(struct emu_request) : EMU_REQUEST_BYTES;
 
     if (request_bytes != expected)
         return -EPROTO;
@@ -217,6 +233,8 @@ static int handle_request(struct server *server, struct client *client,
         answer.reply.status = shared_import(server, client, fd, answer.reply.values);
         return send_answer(client, &answer);
     }
+    if (request->op == EMU_CONTROL)
+        return obey(server, client, request, &answer);
     if (request->op == EMU_STATS)
         return answer_stats(server, client, &answer);
     if (request->gpu >= server->card_count)

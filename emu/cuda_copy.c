@@ -169,7 +169,7 @@ static CUresult copy_piece(const struct request *request, size_t at, size_t *ret
                                   CU_MEM_ACCESS_FLAGS_PROT_READ };
     struct work work = { .kind = WORK_COPY, .bytes = request->bytes - at };
     struct CUctx_st *context = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(at == 0 ? request->call : NULL, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -194,7 +194,7 @@ static CUresult copy(const struct request *request)
     size_t at = 0, now = 0;
 
     if (request->bytes == 0) {
-        status = cuda_enter();
+        status = cuda_enter_call(request->call);
         return status == CUDA_SUCCESS ? cuda_leave(status) : status;
     }
     for (; at < request->bytes && status == CUDA_SUCCESS; at += now)
@@ -206,7 +206,7 @@ static CUresult fill_piece(const struct request *request, struct work *work, siz
 {
     const struct operand to = { request->to, true, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
     struct CUctx_st *context = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(NULL, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -222,7 +222,7 @@ static CUresult fill_piece(const struct request *request, struct work *work, siz
 
 static CUresult fill(uint32_t value, unsigned value_bytes, size_t count, struct request *request)
 {
-    CUresult status = cuda_enter();
+    CUresult status = cuda_enter_call(request->call);
 
     if (status != CUDA_SUCCESS)
         return status;

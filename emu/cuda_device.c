@@ -16,15 +16,16 @@ struct gpu *device_get(CUdevice device)
     return device >= 0 && (uint32_t)device < cuda.gpu_count ? &cuda.gpus[device] : NULL;
 }
 
-static CUresult enter_device(CUdevice device, struct gpu **ret_gpu)
+static CUresult enter_device_call(const char *call, CUdevice device, struct gpu **ret_gpu)
 {
-    const CUresult status = cuda_enter();
+    const CUresult status = cuda_enter_call(call);
 
     if (status != CUDA_SUCCESS)
         return status;
     *ret_gpu = device_get(device);
     return *ret_gpu ? CUDA_SUCCESS : cuda_leave(CUDA_ERROR_INVALID_DEVICE);
 }
+#define enter_device(...) enter_device_call(__func__, __VA_ARGS__)
 
 CUresult cuDeviceGetCount(int *count)
 {

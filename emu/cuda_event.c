@@ -95,11 +95,11 @@ void event_free_all(const struct CUctx_st *context)
 }
 
 /* Takes the lock and finds the event; on failure NULL, *ret_status to answer, and no lock. */
-static struct event *enter_event(CUevent handle, CUresult *ret_status)
+static struct event *enter_event_call(const char *call, CUevent handle, CUresult *ret_status)
 {
     struct event *found = NULL;
 
-    *ret_status = cuda_enter();
+    *ret_status = cuda_enter_call(call);
     if (*ret_status != CUDA_SUCCESS)
         return NULL;
     found = handle_get(&cuda.events, handle);
@@ -107,6 +107,7 @@ static struct event *enter_event(CUevent handle, CUresult *ret_status)
         *ret_status = cuda_leave(CUDA_ERROR_INVALID_HANDLE);
     return found;
 }
+#define enter_event(...) enter_event_call(__func__, __VA_ARGS__)
 
 CUresult cuEventDestroy_v2(CUevent event)
 {

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,16 @@ struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
 __thread bool cuda_is_in_callback;
 
 /* A forked child finds the lock as it was in the parent, perhaps taken for ever: look first. */
-CUresult cuda_enter(void)
+CUresult cuda_enter_call(const char *call)
 {
     if (cuda_is_in_callback)
         return CUDA_ERROR_NOT_PERMITTED;
     if (link_is_inherited(&cuda.link))
         return CUDA_ERROR_NOT_INITIALIZED;
+    /* Before the lock, because a call may be ordered to hang. */
+    const int32_t ordered = call ? orders_check(cuda.link.orders, call) : 0;
+    if (ordered != 0)
+        return (CUresult)ordered;
     (void)pthread_mutex_lock(&cuda.lock);
     if (cuda.link.fd >= 0)
         return CUDA_SUCCESS;
@@ -35,13 +40,21 @@ CUresult cuda_enter(void)
     return CUDA_ERROR_NOT_INITIALIZED;
 }
 
-CUresult cuda_enter_context(struct CUctx_st **ret_context)
+bool cuda_is_lost(const struct gpu *gpu)
 {
-    CUresult status = cuda_enter();
+    return cuda.link.orders &&
+           (atomic_load(&cuda.link.orders->lost_gpus) >> gpu->server_index & 1) != 0;
+}
+
+CUresult cuda_enter_context_call(const char *call, struct CUctx_st **ret_context)
+{
+    CUresult status = cuda_enter_call(call);
 
     if (status != CUDA_SUCCESS)
         return status;
     status = context_current(ret_context);
+    if (status == CUDA_SUCCESS && cuda_is_lost(&cuda.gpus[(*ret_context)->gpu]))
+        status = CUDA_ERROR_UNKNOWN;
     return status == CUDA_SUCCESS ? status : cuda_leave(status);
 }
 
@@ -191,6 +204,15 @@ static CUresult initialise(void)
     return r == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
+/* As before cuInit, which can be tried again. */
+static void uninitialise(void)
+{
+    for (uint32_t i = 0; i < cuda.gpu_count; i++)
+        close_gpu(&cuda.gpus[i]);
+    cuda.gpu_count = 0;
+    link_close(&cuda.link);
+}
+
 CUresult cuInit(unsigned int flags)
 {
     const int saved_errno = errno;
@@ -200,7 +222,14 @@ CUresult cuInit(unsigned int flags)
     if (link_is_inherited(&cuda.link))
         return CUDA_ERROR_NOT_INITIALIZED;
     (void)pthread_mutex_lock(&cuda.lock);
-    const CUresult status = cuda.link.fd >= 0 ? CUDA_SUCCESS : initialise();
+    const bool was_open = cuda.link.fd >= 0;
+    CUresult status = was_open ? CUDA_SUCCESS : initialise();
+    const int32_t ordered = status == CUDA_SUCCESS ? orders_check(cuda.link.orders, "cuInit") : 0;
+    if (ordered != 0) {
+        status = (CUresult)ordered;
+        if (!was_open)
+            uninitialise();
+    }
     errno = saved_errno;
     return cuda_leave(status);
 }

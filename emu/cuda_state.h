@@ -87,10 +87,16 @@ extern struct cuda cuda;
 /* The thread runs a function of cuLaunchHostFunc, which may not call the driver. */
 extern __thread bool cuda_is_in_callback;
 
-/* Take the lock. CUDA_SUCCESS, or the error to answer, with the lock not taken. */
-CUresult cuda_enter(void);
+/* Take the lock. CUDA_SUCCESS, or the error to answer, with the lock not taken: among them what a
+ * test has ordered for this call. Helpers hand the name of their caller down; NULL: it was asked
+ * for already. */
+CUresult cuda_enter_call(const char *call);
+#define cuda_enter() cuda_enter_call(__func__)
 /* The same for calls that need a context: *ret_context is the thread's. */
-CUresult cuda_enter_context(struct CUctx_st **ret_context);
+CUresult cuda_enter_context_call(const char *call, struct CUctx_st **ret_context);
+#define cuda_enter_context(ret_context) cuda_enter_context_call(__func__, ret_context)
+/* Whether the gpu has fallen off the bus. */
+bool cuda_is_lost(const struct gpu *gpu);
 /* Give the lock back; returns status for `return cuda_leave(...)`. */
 CUresult cuda_leave(CUresult status);
 

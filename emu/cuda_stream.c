@@ -56,16 +56,17 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 }
 
 /* On success the lock is held. */
-static CUresult enter_stream(CUstream handle, struct stream **ret_stream)
+static CUresult enter_stream_call(const char *call, CUstream handle, struct stream **ret_stream)
 {
     struct CUctx_st *context = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(call, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
     status = stream_find(context, handle, ret_stream);
     return status == CUDA_SUCCESS ? status : cuda_leave(status);
 }
+#define enter_stream(...) enter_stream_call(__func__, __VA_ARGS__)
 
 CUresult cuStreamGetPriority(CUstream stream, int *priority)
 {

@@ -53,18 +53,34 @@ static int make_mark(struct link *link)
     return 0;
 }
 
+/* Without them nothing goes wrong, which is all that a foreign process of the emulator needs. */
+static void map_orders(struct link *link, int fd)
+{
+    void *const page =
+        fd < 0 || secure_getenv("BRIM_EMU_EXEMPT")
+            ? MAP_FAILED
+            : mmap(NULL, sizeof(*link->orders), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    link->orders = page == MAP_FAILED ? NULL : page;
+}
+
 int link_open(struct link *link, enum emu_role role, struct emu_reply *ret_hello)
 {
     const struct emu_request hello = { .op = EMU_HELLO, .args = { EMU_VERSION, role } };
     const char *const path = secure_getenv("BRIM_EMU_SOCKET");
     const int saved_errno = errno;
+    int orders_fd = -1;
     int r = path ? connect_to(path, &link->fd) : -ENOENT;
 
     link->is_broken = false;
     if (r == 0)
         r = make_mark(link);
     if (r == 0)
-        r = link_call(link, &hello, ret_hello);
+        r = link_call_payload(link, &hello, ret_hello, NULL, 0, &orders_fd);
+    if (r == 0)
+        map_orders(link, orders_fd);
+    if (orders_fd >= 0)
+        (void)close(orders_fd);
     if (r != 0)
         link_close(link);
     errno = saved_errno;
@@ -79,6 +95,8 @@ void link_close(struct link *link)
         (void)close(link->fd);
     if (link->alive)
         (void)munmap((void *)(uintptr_t)link->alive, MARK_BYTES);
+    if (link->orders)
+        (void)munmap(link->orders, sizeof(*link->orders));
     *link = (struct link)LINK_CLOSED;
     errno = saved_errno;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "orders.h"
 #include "protocol.h"
 
 /*
@@ -17,9 +18,10 @@
  */
 
 struct link {
-    int fd;                   /* owned; -1 before link_open */
-    volatile uint32_t *alive; /* owned; 1 in the process that opened the link, 0 in its children */
-    bool is_broken;           /* the server is gone */
+    int fd;                    /* owned; -1 before link_open */
+    volatile uint32_t *alive;  /* owned; 1 in the process that opened the link, 0 in its children */
+    bool is_broken;            /* the server is gone */
+    struct emu_orders *orders; /* owned; NULL: this process is exempt */
 };
 
 #define LINK_CLOSED                                                                                \

@@ -6,6 +6,7 @@
  */
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -14,8 +15,18 @@
 
 struct nvml nvml = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
 
-nvmlReturn_t nvml_enter(void)
+bool nvml_has_mode(uint32_t mode)
 {
+    return nvml.link.orders && (nvml.link.orders->modes & mode) != 0;
+}
+
+/* The driver's own hang takes no lock of ours with it. */
+nvmlReturn_t nvml_enter_call(const char *call)
+{
+    const int32_t ordered = nvml.init_count > 0 ? orders_check(nvml.link.orders, call) : 0;
+
+    if (ordered != 0)
+        return (nvmlReturn_t)ordered;
     (void)pthread_mutex_lock(&nvml.lock);
     if (nvml.init_count > 0 && !link_is_inherited(&nvml.link))
         return NVML_SUCCESS;
@@ -23,16 +34,18 @@ nvmlReturn_t nvml_enter(void)
     return NVML_ERROR_UNINITIALIZED;
 }
 
-nvmlReturn_t nvml_enter_device(nvmlDevice_t device, uint32_t *ret_gpu)
+nvmlReturn_t nvml_enter_device_call(const char *call, nvmlDevice_t device, uint32_t *ret_gpu)
 {
     const uintptr_t number = (uintptr_t)device;
-    const nvmlReturn_t status = nvml_enter();
+    const nvmlReturn_t status = nvml_enter_call(call);
 
     if (status != NVML_SUCCESS)
         return status;
     if (number == 0 || number > nvml.gpu_count)
         return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
     *ret_gpu = (uint32_t)number - 1;
+    if (nvml.link.orders && (atomic_load(&nvml.link.orders->lost_gpus) >> *ret_gpu & 1) != 0)
+        return nvml_leave(NVML_ERROR_GPU_IS_LOST);
     return NVML_SUCCESS;
 }
 
@@ -74,7 +87,13 @@ nvmlReturn_t nvmlInit_v2(void)
         status = open_link();
     if (status == NVML_SUCCESS)
         nvml.init_count++;
-    return nvml_leave(status);
+    (void)nvml_leave(status);
+    if (status != NVML_SUCCESS)
+        return status;
+    status = (nvmlReturn_t)orders_check(nvml.link.orders, "nvmlInit");
+    if (status != NVML_SUCCESS)
+        (void)nvmlShutdown();
+    return status;
 }
 
 nvmlReturn_t nvmlInit(void)

@@ -8,10 +8,11 @@
 
 #include "nvml_state.h"
 
-static nvmlReturn_t answer_number(nvmlDevice_t device, unsigned int *out, unsigned int number)
+static nvmlReturn_t answer_number_call(const char *call, nvmlDevice_t device, unsigned int *out,
+                                       unsigned int number)
 {
     uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
+    const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
     if (status != NVML_SUCCESS)
         return status;
@@ -20,6 +21,8 @@ static nvmlReturn_t answer_number(nvmlDevice_t device, unsigned int *out, unsign
     *out = number;
     return nvml_leave(NVML_SUCCESS);
 }
+
+#define answer_number(...) answer_number_call(__func__, __VA_ARGS__)
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
 {

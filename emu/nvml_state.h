@@ -3,6 +3,7 @@
 #define EMU_NVML_STATE_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cuda/nvml.h"
@@ -19,9 +20,14 @@ struct nvml {
 
 extern struct nvml nvml;
 
-/* Take the lock; on failure it is not taken. */
-nvmlReturn_t nvml_enter(void);
-nvmlReturn_t nvml_enter_device(nvmlDevice_t device, uint32_t *ret_gpu);
+/* Take the lock; on failure it is not taken. What a test has ordered for the call is one; helpers
+ * hand the name of their caller down. */
+nvmlReturn_t nvml_enter_call(const char *call);
+nvmlReturn_t nvml_enter_device_call(const char *call, nvmlDevice_t device, uint32_t *ret_gpu);
+#define nvml_enter()                       nvml_enter_call(__func__)
+#define nvml_enter_device(device, ret_gpu) nvml_enter_device_call(__func__, device, ret_gpu)
+/* EMU_MODE_* */
+bool nvml_has_mode(uint32_t mode);
 nvmlReturn_t nvml_leave(nvmlReturn_t status);
 nvmlReturn_t nvml_text(char *out, unsigned int out_bytes, const char *text);
 

@@ -6,17 +6,22 @@
 
 #include "nvml_state.h"
 
-static nvmlReturn_t ask_memory(nvmlDevice_t device, struct emu_reply *ret_reply)
+static nvmlReturn_t ask_memory_call(const char *call, nvmlDevice_t device,
+                                    struct emu_reply *ret_reply)
 {
     uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
+    const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
     if (status != NVML_SUCCESS)
         return status;
+    if (nvml_has_mode(EMU_MODE_UNIFIED))
+        return nvml_leave(NVML_ERROR_NOT_SUPPORTED);
     const struct emu_request request = { .op = EMU_MEMORY, .gpu = gpu };
     return nvml_leave(link_call(&nvml.link, &request, ret_reply) == 0 ? NVML_SUCCESS
                                                                       : NVML_ERROR_GPU_IS_LOST);
 }
+
+#define ask_memory(...) ask_memory_call(__func__, __VA_ARGS__)
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 {
@@ -50,14 +55,14 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
 }
 
 /* The processes of a gpu, for as many as *count leaves room. write_one stores entry i. */
-static nvmlReturn_t list_processes(nvmlDevice_t device, unsigned int *count, void *infos,
-                                   void (*write_one)(void *infos, uint32_t i,
-                                                     const struct emu_process *process))
+static nvmlReturn_t
+list_processes_call(const char *call, nvmlDevice_t device, unsigned int *count, void *infos,
+                    void (*write_one)(void *infos, uint32_t i, const struct emu_process *process))
 {
     static struct emu_process list[EMU_PROCESS_MAX]; /* under the lock */
     struct emu_reply reply = { 0 };
     uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
+    const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
     if (status != NVML_SUCCESS)
         return status;
@@ -71,10 +76,15 @@ static nvmlReturn_t list_processes(nvmlDevice_t device, unsigned int *count, voi
     *count = reply.count;
     if (reply.count > room)
         return nvml_leave(NVML_ERROR_INSUFFICIENT_SIZE);
-    for (uint32_t i = 0; i < reply.count; i++)
+    for (uint32_t i = 0; i < reply.count; i++) {
+        if (nvml_has_mode(EMU_MODE_WSL))
+            list[i].used_bytes = NVML_VALUE_NOT_AVAILABLE;
         write_one(infos, i, &list[i]);
+    }
     return nvml_leave(NVML_SUCCESS);
 }
+
+#define list_processes(...) list_processes_call(__func__, __VA_ARGS__)
 
 static void write_v1(void *infos, uint32_t i, const struct emu_process *process)
 {
@@ -110,10 +120,10 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsign
 }
 
 /* Everything on an emulated card is compute. */
-static nvmlReturn_t list_none(nvmlDevice_t device, unsigned int *count)
+static nvmlReturn_t list_none_call(const char *call, nvmlDevice_t device, unsigned int *count)
 {
     uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
+    const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
     if (status != NVML_SUCCESS)
         return status;
@@ -122,6 +132,8 @@ static nvmlReturn_t list_none(nvmlDevice_t device, unsigned int *count)
     *count = 0;
     return nvml_leave(NVML_SUCCESS);
 }
+
+#define list_none(...) list_none_call(__func__, __VA_ARGS__)
 
 nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, unsigned int *count,
                                                    nvmlProcessInfo_v1_t *infos)

@@ -7,8 +7,10 @@
  *   brim-emulator --card PROFILE:CAPACITY:CONTEXT:MAJOR:MINOR:SMS:LEAVE:PRODUCT…   (bytes; LEAVE or
  * -)
  *                 [--free-lag MS] [--async late|eager] [--state DIR] [--keep]
- *                 [--stats-file FILE] -- COMMAND ARG…
+ *                 [--stats-file FILE] [--at MS:ORDER]… [--bandwidth HOST:DEVICE] [--wsl]
+ *                 [--unified] -- COMMAND ARG…
  *   brim-emulator --stats
+ *   brim-emulator --control ORDER       (orders: script.c)
  *   brim-emulator --hold GPU BYTES      (what --leave starts)
  */
 
@@ -94,6 +96,41 @@ static int add_card(struct server *server, char *text)
     return 0;
 }
 
+/* MS:ORDER */
+static int add_timed(struct options *options, char *text)
+{
+    char *const colon = strchr(text, ':');
+    struct timed *const timed = &options->timed[options->timed_count];
+
+    if (options->timed_count == TIMED_MAX)
+        return complain("at most 32 orders, not also", text);
+    if (!colon)
+        return complain("--at takes MS:ORDER, not", text);
+    *colon = '\0';
+    if (number_parse(text, &timed->due_ms) < 0)
+        return complain("--at takes milliseconds, not", text);
+    timed->order = colon + 1;
+    options->timed_count++;
+    return 0;
+}
+
+/* HOST:DEVICE of the card before, in 10^9 bytes a second. */
+static int set_bandwidth(struct server *server, char *text)
+{
+    char *const colon = strchr(text, ':');
+    uint64_t host_gbps = 0, device_gbps = 0;
+
+    if (!colon || server->card_count == 0)
+        return complain("--bandwidth takes HOST:DEVICE after a card, not", text);
+    *colon = '\0';
+    if (number_parse(text, &host_gbps) < 0 || number_parse(colon + 1, &device_gbps) < 0 ||
+        host_gbps > 100000 || device_gbps > 100000)
+        return complain("--bandwidth takes two numbers, not", text);
+    server->cards[server->card_count - 1].host_gbps = (uint32_t)host_gbps;
+    server->cards[server->card_count - 1].device_gbps = (uint32_t)device_gbps;
+    return 0;
+}
+
 static int apply_option(struct server *server, int option, char *value)
 {
     struct options *const options = &server->options;
@@ -116,6 +153,16 @@ static int apply_option(struct server *server, int option, char *value)
     case 'k':
         options->is_keep = true;
         return 0;
+    case 't':
+        return add_timed(options, value);
+    case 'b':
+        return set_bandwidth(server, value);
+    case 'w':
+        options->modes |= EMU_MODE_WSL;
+        return 0;
+    case 'u':
+        options->modes |= EMU_MODE_UNIFIED;
+        return 0;
     case 'f':
         options->stats_file = value;
         return 0;
@@ -132,6 +179,10 @@ int options_read(struct server *server, int argc, char **argv)
         { "async", required_argument, NULL, 'a' },
         { "state", required_argument, NULL, 's' },
         { "keep", no_argument, NULL, 'k' },
+        { "at", required_argument, NULL, 't' },
+        { "bandwidth", required_argument, NULL, 'b' },
+        { "wsl", no_argument, NULL, 'w' },
+        { "unified", no_argument, NULL, 'u' },
         { "stats-file", required_argument, NULL, 'f' },
         { NULL, 0, NULL, 0 },
     };

@@ -44,6 +44,7 @@ enum emu_op {
     EMU_DROP,           /* args: offset; one reference of this process less */
     EMU_EXPORT,         /* args: offset -> a descriptor that is a reference too */
     EMU_IMPORT,         /* with such a descriptor -> offset, bytes, gpu; one reference more */
+    EMU_CONTROL,        /* payload: an order of script.c -> text of what is wrong with it */
 };
 
 enum emu_role {
@@ -57,7 +58,7 @@ struct emu_request {
     uint32_t op;
     uint32_t gpu;
     uint64_t args[2];
-    char text[EMU_TEXT_BYTES]; /* EMU_FAULT only; the others end before it */
+    char text[EMU_TEXT_BYTES]; /* EMU_FAULT and EMU_CONTROL only; the others end before it */
 };
 #define EMU_REQUEST_BYTES ((size_t)offsetof(struct emu_request, text))
 

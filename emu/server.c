@@ -38,6 +38,8 @@ static int wait_ms(const struct server *server, bool has_more)
         return 0;
     if (server->late_first && server->late_first->due_ms < due_ms)
         due_ms = server->late_first->due_ms;
+    if (script_due_ms(server) < due_ms)
+        due_ms = script_due_ms(server);
     if (due_ms == CLOCK_NEVER_MS)
         return -1;
     if (due_ms <= now_ms)
@@ -60,6 +62,7 @@ static int run_loop(struct server *server, struct error *err)
         }
         if (server->late_first)
             holding_settle(server, clock_now_ms());
+        script_settle(server, clock_now_ms());
         if (server->tree.deadline_ms <= clock_now_ms())
             tree_on_deadline(server);
         has_more = holding_wipe_some(server);
@@ -71,13 +74,15 @@ static int server_open(struct server *server, struct error *err)
 {
     int r = 0;
 
-    server->listen_fd = -1;
+    server->listen_fd = server->orders_fd = -1;
     server->tree.signal_fd = -1;
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (server->epoll_fd < 0)
         return error_set(err, -errno, "epoll_create1: %s", strerror(errno));
     for (uint32_t i = 0; i < server->card_count && r == 0; i++)
         r = card_open(&server->cards[i], i, err);
+    if (r == 0)
+        r = script_open(server, err);
     if (r == 0)
         r = environment_open(server, err);
     if (r == 0)
@@ -95,6 +100,7 @@ static void server_close(struct server *server)
     fd_close(&server->epoll_fd);
     for (uint32_t i = 0; i < server->card_count; i++)
         card_close(&server->cards[i]);
+    script_close(server);
     environment_close(server);
 }
 
@@ -107,6 +113,8 @@ int main(int argc, char **argv)
         return holder_run(argv[2], argv[3]);
     if (argc == 2 && strcmp(argv[1], "--stats") == 0)
         return stats_ask();
+    if (argc == 3 && strcmp(argv[1], "--control") == 0)
+        return stats_order(argv[2]);
     const int status = options_read(&server, argc, argv);
     if (status != 0)
         return status;

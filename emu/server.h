@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "orders.h"
 #include "protocol.h"
 #include "spans.h"
 
@@ -20,11 +21,13 @@
  *   client.c  a connection, which is a process, and its requests
  *   holding.c what processes hold, until they end;  shared.c what several of them refer to
  *   tree.c    the command and everything it started: start, signals, the end of all of them
- *   stats.c   the counters as JSON
+ *   stats.c   the counters as JSON;  script.c what tests order to go wrong
  *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
  */
 
-#define NO_LEAVE UINT64_MAX
+#define NO_LEAVE   UINT64_MAX
+#define TIMED_MAX  32
+#define HOLDER_MAX 64
 
 struct server;
 struct client;
@@ -44,16 +47,28 @@ struct card {
     struct emu_gpu_info info;
     char profile[32];
     char uuid[48];
-    uint64_t leave_bytes;    /* NO_LEAVE, or what a foreign process is to leave */
-    int memfd;               /* owned */
-    struct spans spans;      /* free places of the memfd, in pages */
+    uint32_t host_gbps, device_gbps; /* copies take as long; 0: no time */
+    uint64_t leave_bytes;            /* NO_LEAVE, or what a foreign process is to leave */
+    int memfd;                       /* owned */
+    struct spans spans;              /* free places of the memfd, in pages */
     struct extent **by_page; /* owned array, borrowed entries: the extent that starts there */
     uint64_t used_bytes;     /* contexts, pages, and what is still to come back late */
     uint64_t peak_bytes;
     uint64_t oom_count, async_faults, allocations;
 };
 
+/* An order, and when: after the command's start, then by the clock. */
+struct timed {
+    uint64_t due_ms;
+    const char *order; /* borrowed from argv */
+    bool is_done;
+};
+
 struct options {
+    struct timed timed[TIMED_MAX];
+    size_t timed_count;
+    bool is_timing;
+    uint32_t modes; /* EMU_MODE_* */
     uint64_t free_lag_ms;
     bool is_async_late;
     bool is_keep;
@@ -84,6 +99,16 @@ enum tree_state {
     TREE_ENDED,
 };
 
+/* A foreign process: of --leave, or a hog that was ordered while the command runs. */
+struct holder {
+    struct watch watch;
+    pid_t pid;
+    uint32_t gpu;
+    bool is_hog;
+    int in;  /* owned; its closing ends the holder */
+    int out; /* owned */
+};
+
 struct tree {
     enum tree_state state;
     struct watch signals;
@@ -92,14 +117,13 @@ struct tree {
     int status; /* the command's, as a shell tells it */
     uint64_t deadline_ms;
     size_t holder_count, holders_ready;
-    pid_t holder_pids[EMU_GPU_MAX];
-    int holder_stdin[EMU_GPU_MAX];  /* owned; its closing ends the holder */
-    int holder_stdout[EMU_GPU_MAX]; /* owned */
-    struct watch holder_watch[EMU_GPU_MAX];
+    struct holder holders[HOLDER_MAX];
 };
 
 struct server {
     struct options options;
+    struct emu_orders *orders; /* owned mapping */
+    int orders_fd;             /* owned */
     struct card cards[EMU_GPU_MAX];
     uint32_t card_count;
     int epoll_fd, listen_fd; /* owned */
@@ -144,6 +168,20 @@ void tree_close(struct server *server);
 /* Start the foreign processes, then the command. */
 int tree_start(struct server *server, struct error *err);
 void tree_on_deadline(struct server *server);
+
+int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, struct error *err);
+void tree_end_hogs(struct server *server, uint32_t gpu);
+
+/* script.c: orders of tests. */
+int script_open(struct server *server, struct error *err);
+void script_close(struct server *server);
+int script_obey(struct server *server, const char *order, struct error *err);
+/* The command starts: those that are due at once, and the clock of the others. */
+void script_start(struct server *server, uint64_t now_ms);
+uint64_t script_due_ms(const struct server *server);
+void script_settle(struct server *server, uint64_t now_ms);
+/* Give an order to the emulator that we run in. Returns the exit status. */
+int stats_order(const char *order);
 
 /* server.c */
 int server_watch(struct server *server, struct watch *watch);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,8 @@ char *stats_text(const struct server *server, size_t *ret_bytes)
                 i > 0 ? ", " : "", card->uuid, card->info.capacity_bytes, card->used_bytes,
                 card->peak_bytes, card->oom_count, card->async_faults, card->allocations);
     }
-    fprintf(out, "]}\n");
+    fprintf(out, "], \"injected_faults\": %" PRIu64 "}\n",
+            server->orders ? atomic_load(&server->orders->injected_count) : 0);
     if (fclose(out) != 0) {
         free(text);
         return NULL;
@@ -59,13 +61,12 @@ int stats_write_file(const struct server *server, struct error *err)
     return r < 0 ? error_set(err, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
-static int ask(const char *path, char *packet, size_t packet_bytes)
+/* Says hello, then the request; the reply is in packet. Its bytes, or -errno. */
+static int ask(const char *path, const struct emu_request *request, char *packet,
+               size_t packet_bytes)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const struct emu_request requests[2] = {
-        { .op = EMU_HELLO, .args = { EMU_VERSION, EMU_ROLE_NVML } },
-        { .op = EMU_STATS },
-    };
+    const struct emu_request hello = { .op = EMU_HELLO, .args = { EMU_VERSION, EMU_ROLE_NVML } };
     OWNED(fd_close) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     ssize_t got = 0;
 
@@ -75,7 +76,9 @@ static int ask(const char *path, char *packet, size_t packet_bytes)
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
         return -errno;
     for (int i = 0; i < 2; i++) {
-        if (send(fd, &requests[i], EMU_REQUEST_BYTES, MSG_NOSIGNAL) < 0)
+        const struct emu_request *const now = i == 0 ? &hello : request;
+        const size_t bytes = now->op == EMU_CONTROL ? sizeof(*now) : EMU_REQUEST_BYTES;
+        if (send(fd, now, bytes, MSG_NOSIGNAL) < 0)
             return -errno;
         got = recv(fd, packet, packet_bytes, 0);
         if (got < (ssize_t)sizeof(struct emu_reply))
@@ -84,17 +87,27 @@ static int ask(const char *path, char *packet, size_t packet_bytes)
     return (int)got;
 }
 
-int stats_ask(void)
+/* The socket's path; NULL, and told, outside of an emulator. */
+static const char *find_emulator(const char *option)
 {
     const char *const path = secure_getenv("BRIM_EMU_SOCKET");
+
+    if (!path)
+        fprintf(stderr,
+                "brim emulate: %s works inside `brim emulate` only (BRIM_EMU_SOCKET is not set)\n",
+                option);
+    return path;
+}
+
+int stats_ask(void)
+{
+    const struct emu_request request = { .op = EMU_STATS };
+    const char *const path = find_emulator("--stats");
     char packet[STATS_MAX_BYTES];
 
-    if (!path) {
-        fprintf(stderr, "brim emulate: --stats works inside `brim emulate` only "
-                        "(BRIM_EMU_SOCKET is not set)\n");
+    if (!path)
         return 2;
-    }
-    const int got = ask(path, packet, sizeof(packet));
+    const int got = ask(path, &request, packet, sizeof(packet));
     if (got < 0) {
         fprintf(stderr, "brim emulate: %s: %s\n", path, strerror(-got));
         return 1;
@@ -102,4 +115,27 @@ int stats_ask(void)
     const size_t head = sizeof(struct emu_reply);
     (void)fwrite(packet + head, 1, (size_t)got - head, stdout);
     return 0;
+}
+
+int stats_order(const char *order)
+{
+    struct emu_request request = { .op = EMU_CONTROL };
+    const char *const path = find_emulator("--control");
+    char packet[STATS_MAX_BYTES];
+    struct emu_reply reply = { 0 };
+
+    if (!path)
+        return 2;
+    (void)snprintf(request.text, sizeof(request.text), "%s", order);
+    const int got = ask(path, &request, packet, sizeof(packet));
+    if (got < 0) {
+        fprintf(stderr, "brim emulate: %s: %s\n", path, strerror(-got));
+        return 1;
+    }
+    memcpy(&reply, packet, sizeof(reply));
+    if (reply.status == 0)
+        return 0;
+    fprintf(stderr, "brim emulate: %s: %.*s\n", order, got - (int)sizeof(reply),
+            packet + sizeof(reply));
+    return 2;
 }

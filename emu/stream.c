@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SLOT_MAX 65536
 
@@ -238,7 +239,7 @@ uint64_t stream_done(uint32_t slot)
     return slots[slot].stream ? slots[slot].stream->done : slots[slot].reached;
 }
 
-void work_do(struct work *work)
+static void work_do_at_once(struct work *work)
 {
     switch (work->kind) {
     case WORK_COPY:
@@ -269,6 +270,41 @@ void work_do(struct work *work)
     }
     free(work->staged);
     work->staged = NULL;
+}
+
+/* 10^9 bytes a second; 0: any number of them at once. */
+static uint32_t bandwidth_gbps(const struct work *work)
+{
+    const struct gpu *const gpu = work->to.gpu ? work->to.gpu : work->from.gpu;
+
+    if (!gpu || !cuda.link.orders || (work->kind != WORK_COPY && work->kind != WORK_FILL))
+        return 0;
+    const bool is_inside = work->kind == WORK_FILL || (work->to.gpu && work->from.gpu);
+    return is_inside ? cuda.link.orders->device_gbps[gpu->server_index]
+                     : cuda.link.orders->host_gbps[gpu->server_index];
+}
+
+/* As long as the card would take for it, from start on. */
+static void wait_for_card(const struct work *work, uint32_t gbps, struct timespec start)
+{
+    const uint64_t ns = work->bytes / gbps + (uint64_t)start.tv_nsec;
+    const struct timespec end = { start.tv_sec + (time_t)(ns / 1000000000),
+                                  (long)(ns % 1000000000) };
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
+        continue;
+}
+
+void work_do(struct work *work)
+{
+    const uint32_t gbps = bandwidth_gbps(work);
+    struct timespec start = { 0 };
+
+    if (gbps > 0)
+        (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    work_do_at_once(work);
+    if (gbps > 0)
+        wait_for_card(work, gbps, start);
 }
 
 static void do_first(struct stream *stream)

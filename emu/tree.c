@@ -176,22 +176,23 @@ static int start_command(struct server *server, struct error *err)
         exec_command(server, parent);
     server->tree.command_pid = pid;
     server->tree.state = TREE_RUNNING;
+    script_start(server, clock_now_ms());
     return 0;
 }
 
-static _Noreturn void exec_holder(const struct server *server, uint32_t gpu, int in, int out)
+static _Noreturn void exec_holder(const struct server *server, uint32_t gpu, uint64_t bytes, int in,
+                                  int out)
 {
-    const struct card *const card = &server->cards[gpu];
     char gpu_text[16], bytes_text[32], own[4096];
     const ssize_t length = readlink("/proc/self/exe", own, sizeof(own) - 1);
 
-    if (length < 0 || environment_apply(server) < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0)
+    if (length < 0 || environment_apply(server) < 0 || setenv("BRIM_EMU_EXEMPT", "1", 1) < 0 ||
+        dup2(in, 0) < 0 || dup2(out, 1) < 0)
         _exit(125);
     own[length] = '\0';
     (void)snprintf(gpu_text, sizeof(gpu_text), "%u", gpu);
     (void)snprintf(bytes_text, sizeof(bytes_text), "%" PRIu64,
-                   (card->info.capacity_bytes - card->leave_bytes - card->info.context_bytes) /
-                       EMU_PAGE_BYTES * EMU_PAGE_BYTES);
+                   bytes / EMU_PAGE_BYTES * EMU_PAGE_BYTES);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)execl(own, "foreign", "--hold", gpu_text, bytes_text, NULL);
     _exit(125);
@@ -201,17 +202,23 @@ static _Noreturn void exec_holder(const struct server *server, uint32_t gpu, int
 static void on_holder(struct server *server, struct watch *watch)
 {
     struct tree *const tree = &server->tree;
+    struct holder *const holder = (struct holder *)((char *)watch - offsetof(struct holder, watch));
     struct error err = { 0 };
     char byte = 0;
 
     server_unwatch(server, watch);
     if (read(watch->fd, &byte, 1) != 1) {
-        fprintf(stderr, "brim emulate: the foreign process of --leave could not take its memory\n");
+        fprintf(stderr, "brim emulate: a foreign process could not take its memory of gpu %u\n",
+                holder->gpu);
+        if (holder->is_hog)
+            return;
         tree->status = 125;
         begin_ending(server);
         reap(server); /* its end may have been seen already */
         return;
     }
+    if (holder->is_hog)
+        return;
     tree->holders_ready++;
     if (tree->state == TREE_HOLDING && tree->holders_ready == tree->holder_count &&
         start_command(server, &err) < 0) {
@@ -221,12 +228,22 @@ static void on_holder(struct server *server, struct watch *watch)
     }
 }
 
-static int start_holder(struct server *server, uint32_t gpu, struct error *err)
+static void close_holder(struct server *server, struct holder *holder)
+{
+    if (holder->out >= 0)
+        server_unwatch(server, &holder->watch);
+    fd_close(&holder->in);
+    fd_close(&holder->out);
+}
+
+static int start_holder(struct server *server, uint32_t gpu, uint64_t bytes, bool is_hog,
+                        struct error *err)
 {
     struct tree *const tree = &server->tree;
-    const size_t at = tree->holder_count;
     int in[2] = { -1, -1 }, out[2] = { -1, -1 };
 
+    if (tree->holder_count == HOLDER_MAX)
+        return error_set(err, -ENOSPC, "at most %d foreign processes", HOLDER_MAX);
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0) {
         fd_close(&in[0]);
         fd_close(&in[1]);
@@ -234,24 +251,51 @@ static int start_holder(struct server *server, uint32_t gpu, struct error *err)
     }
     const pid_t pid = fork();
     if (pid == 0)
-        exec_holder(server, gpu, in[0], out[1]);
+        exec_holder(server, gpu, bytes, in[0], out[1]);
     fd_close(&in[0]);
     fd_close(&out[1]);
-    tree->holder_pids[at] = pid;
-    tree->holder_stdin[at] = in[1];
-    tree->holder_stdout[at] = out[0];
-    tree->holder_watch[at] = (struct watch){ on_holder, out[0] };
-    tree->holder_count++;
+    struct holder *const holder = &tree->holders[tree->holder_count++];
+    *holder = (struct holder){ .watch = { on_holder, out[0] },
+                               .pid = pid,
+                               .gpu = gpu,
+                               .is_hog = is_hog,
+                               .in = in[1],
+                               .out = out[0] };
     if (pid < 0)
         return error_set(err, -errno, "fork: %s", strerror(errno));
-    const int r = server_watch(server, &tree->holder_watch[at]);
+    const int r = server_watch(server, &holder->watch);
     return r < 0 ? error_set(err, r, "epoll: %s", strerror(-r)) : 0;
+}
+
+int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, struct error *err)
+{
+    const uint64_t context_bytes = server->cards[gpu].info.context_bytes;
+
+    return start_holder(server, gpu, bytes > context_bytes ? bytes - context_bytes : 0, true, err);
+}
+
+void tree_end_hogs(struct server *server, uint32_t gpu)
+{
+    for (size_t i = 0; i < server->tree.holder_count; i++) {
+        struct holder *const holder = &server->tree.holders[i];
+        if (holder->is_hog && holder->gpu == gpu)
+            close_holder(server, holder);
+    }
+}
+
+/* What --leave's process takes beside its context. */
+static uint64_t left_bytes(const struct card *card)
+{
+    return card->info.capacity_bytes - card->leave_bytes - card->info.context_bytes;
 }
 
 int tree_start(struct server *server, struct error *err)
 {
     for (uint32_t i = 0; i < server->card_count; i++) {
-        const int r = server->cards[i].leave_bytes == NO_LEAVE ? 0 : start_holder(server, i, err);
+        const struct card *const card = &server->cards[i];
+        const int r = card->leave_bytes == NO_LEAVE
+                          ? 0
+                          : start_holder(server, i, left_bytes(card), false, err);
         if (r < 0)
             return r;
     }
@@ -261,7 +305,7 @@ int tree_start(struct server *server, struct error *err)
 static bool is_holder(const struct tree *tree, pid_t pid)
 {
     for (size_t i = 0; i < tree->holder_count; i++) {
-        if (tree->holder_pids[i] == pid)
+        if (tree->holders[i].pid == pid)
             return true;
     }
     return false;
@@ -360,8 +404,6 @@ void tree_close(struct server *server)
     struct tree *const tree = &server->tree;
 
     fd_close(&tree->signal_fd);
-    for (size_t i = 0; i < tree->holder_count; i++) {
-        fd_close(&tree->holder_stdin[i]);
-        fd_close(&tree->holder_stdout[i]);
-    }
+    for (size_t i = 0; i < tree->holder_count; i++)
+        close_holder(server, &tree->holders[i]);
 }

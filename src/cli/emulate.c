@@ -22,8 +22,10 @@
 #include "cli/command.h"
 #include "gpus/gpus.h"
 
-#define CARD_MAX   16
-#define OPTION_MAX 8 /* arguments beside cards and command, and the NULL at the end */
+#define CARD_MAX  16
+#define ORDER_MAX 32
+#define OPTION_MAX                                                                                 \
+    (10 + ORDER_MAX + CARD_MAX) /* arguments beside cards and command, and the NULL at the end */
 
 struct card {
     struct gpu_profile profile;
@@ -38,7 +40,13 @@ struct emulation {
     uint64_t early_leave_bytes;
     uint64_t free_lag_ms;
     const char *async, *state_dir, *stats_file;
-    bool is_keep;
+    bool is_keep, is_wsl, is_unified, has_bandwidth;
+    struct {
+        uint64_t at_ms;
+        const char *text; /* borrowed from argv; NAME:N:CODE where is_fail */
+        bool is_fail;
+    } orders[ORDER_MAX];
+    size_t order_count;
 };
 
 static void print_help(void)
@@ -57,8 +65,14 @@ static void print_help(void)
         "  --state DIR        keep footprints and history there (default: temporary)\n"
         "  --keep             let what COMMAND started go on; ends with the last of it\n"
         "  --stats-file FILE  write the driver's counters there at the end\n"
+        "  --fail NAME:N:CODE the N-th call of NAME fails: cuMemCreate:3:2 is out of memory\n"
+        "  --at TIME:ORDER    an order at that time: '2s:hog 0 4GiB' (orders: docs/emulator.md)\n"
+        "  --bandwidth profile  copies take as long as on the card\n"
+        "  --wsl              NVML tells no processes' bytes, as under WSL2\n"
+        "  --unified          NVML tells no memory, as where it is the host's\n"
         "  --list             the known cards\n\n"
-        "The exit status is COMMAND's. `brim-emulator --stats` inside prints the counters.\n"
+        "The exit status is COMMAND's. Inside, `brim emulate --stats` prints the counters, and\n"
+        "`brim emulate --control ORDER` gives an order.\n"
         "  brim emulate --gpu rtx4070ti -- brim ps\n");
 }
 
@@ -126,6 +140,36 @@ static int add_leave(struct emulation *emulation, const char *text)
     return 0;
 }
 
+/* NAME:N:CODE, or TIME:ORDER. */
+static int add_order(struct emulation *emulation, bool is_fail, const char *text)
+{
+    const char *const colon = strchr(text, ':');
+    struct error err = { 0 };
+    char time[32] = "";
+
+    if (emulation->order_count == ORDER_MAX) {
+        fprintf(stderr, "brim emulate: more than %d orders; give the others by --control\n",
+                ORDER_MAX);
+        return COMMAND_USAGE;
+    }
+    if (!colon || (is_fail && !strchr(colon + 1, ':')) ||
+        (!is_fail && (size_t)(colon - text) >= sizeof(time))) {
+        fprintf(stderr, "brim emulate: %s: write it like %s\n", text,
+                is_fail ? "--fail cuMemCreate:3:2" : "--at '2s:hog 0 4GiB'");
+        return COMMAND_USAGE;
+    }
+    emulation->orders[emulation->order_count].is_fail = is_fail;
+    emulation->orders[emulation->order_count].text = is_fail ? text : colon + 1;
+    (void)snprintf(time, sizeof(time), "%.*s", is_fail ? 0 : (int)(colon - text), text);
+    if (!is_fail &&
+        duration_parse(time, &emulation->orders[emulation->order_count].at_ms, &err) < 0) {
+        (void)error_wrap(&err, "--at");
+        return complain(&err);
+    }
+    emulation->order_count++;
+    return 0;
+}
+
 static int apply_option(struct emulation *emulation, int option, const char *value)
 {
     struct error err = { 0 };
@@ -154,6 +198,21 @@ static int apply_option(struct emulation *emulation, int option, const char *val
         return 0;
     case 'k':
         emulation->is_keep = true;
+        return 0;
+    case 'F':
+    case 'A':
+        return add_order(emulation, option == 'F', value);
+    case 'B':
+        emulation->has_bandwidth = true;
+        if (strcmp(value, "profile") == 0)
+            return 0;
+        fprintf(stderr, "brim emulate: --bandwidth %s: write profile\n", value);
+        return COMMAND_USAGE;
+    case 'W':
+        emulation->is_wsl = true;
+        return 0;
+    case 'U':
+        emulation->is_unified = true;
         return 0;
     default:
         fprintf(stderr, "`brim emulate --help` shows the options\n");
@@ -224,12 +283,35 @@ static void add_card_argument(struct arguments *arguments, const struct card *ca
                   profile->compute_minor, profile->multiprocessor_count, leave, profile->product);
 }
 
+static void add_order_arguments(struct arguments *arguments, const struct emulation *emulation)
+{
+    for (size_t i = 0; i < emulation->order_count; i++) {
+        const char *const text = emulation->orders[i].text;
+        if (!emulation->orders[i].is_fail) {
+            arguments_add(arguments, "--at=%" PRIu64 ":%s", emulation->orders[i].at_ms, text);
+            continue;
+        }
+        const char *const nth = strchr(text, ':') + 1, *const code = strchr(nth, ':') + 1;
+        arguments_add(arguments, "--at=0:fail %.*s %.*s %s", (int)(nth - 1 - text), text,
+                      (int)(code - 1 - nth), nth, code);
+    }
+}
+
 static void describe(const struct emulation *emulation, const char *program,
                      struct arguments *arguments)
 {
     arguments_add(arguments, "%s", program);
-    for (size_t i = 0; i < emulation->card_count; i++)
+    for (size_t i = 0; i < emulation->card_count; i++) {
         add_card_argument(arguments, &emulation->cards[i]);
+        if (emulation->has_bandwidth)
+            arguments_add(arguments, "--bandwidth=%u:%u", emulation->cards[i].profile.pcie_gbps,
+                          emulation->cards[i].profile.memory_gbps);
+    }
+    add_order_arguments(arguments, emulation);
+    if (emulation->is_wsl)
+        arguments_add(arguments, "--wsl");
+    if (emulation->is_unified)
+        arguments_add(arguments, "--unified");
     arguments_add(arguments, "--free-lag=%" PRIu64, emulation->free_lag_ms);
     arguments_add(arguments, "--async=%s", emulation->async);
     if (emulation->state_dir)
@@ -265,13 +347,14 @@ static int become_emulator(const struct emulation *emulation, char **command, in
     return COMMAND_FAILED;
 }
 
-static int print_stats(void)
+/* Of the emulator that we run in. */
+static int ask_emulator(const char *option, const char *order)
 {
     char program[PATHS_BYTES];
     struct error err = { 0 };
 
     if (paths_program("brim-emulator", program, &err) == 0) {
-        (void)execl(program, program, "--stats", (char *)NULL);
+        (void)execl(program, program, option, order, (char *)NULL);
         (void)error_set(&err, -errno, "%s: %s", program, strerror(errno));
     }
     fprintf(stderr, "brim emulate: %s\n", err.message);
@@ -308,6 +391,12 @@ int cmd_emulate(int argc, char **argv)
         { "stats-file", required_argument, NULL, 't' },
         { "list", no_argument, NULL, 'L' },
         { "stats", no_argument, NULL, 'S' },
+        { "control", required_argument, NULL, 'C' },
+        { "fail", required_argument, NULL, 'F' },
+        { "at", required_argument, NULL, 'A' },
+        { "bandwidth", required_argument, NULL, 'B' },
+        { "wsl", no_argument, NULL, 'W' },
+        { "unified", no_argument, NULL, 'U' },
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
@@ -324,7 +413,9 @@ int cmd_emulate(int argc, char **argv)
             return COMMAND_OK;
         }
         if (option == 'S')
-            return print_stats();
+            return ask_emulator("--stats", NULL);
+        if (option == 'C')
+            return ask_emulator("--control", optarg);
         const int status = apply_option(&emulation, option, optarg);
         if (status != 0)
             return status;

@@ -39,6 +39,7 @@ static void open_server(struct server *server)
 {
     struct error err = { 0 };
 
+    server->orders_fd = -1;
     server->card_count = GPU_COUNT;
     for (uint32_t i = 0; i < GPU_COUNT; i++) {
         server->cards[i].info.capacity_bytes = UINT64_C(1) << (28 + i);

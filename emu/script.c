@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What a test orders: by options when the command starts, at a time (--at), or while it runs
+ * (brim emulate --control). One order is one line of words:
+ *
+ *   fail NAME N CODE        the N-th call of NAME from now on answers CODE
+ *   fail-from NAME N CODE   that one and all after it
+ *   hang NAME N             the N-th call does not return before `clear`
+ *   clear                   no rule any more; what hangs goes on
+ *   lost GPU                the gpu has fallen off the bus;  found GPU: it is back
+ *   hog GPU SIZE            a foreign process takes that much;  unhog GPU: all such end
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/size.h"
+#include "server.h"
+
+#define WORD_MAX 4
+
+int script_open(struct server *server, struct error *err)
+{
+    server->orders_fd = memfd_create("brim-emulated-orders", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (server->orders_fd < 0 || ftruncate(server->orders_fd, sizeof(*server->orders)) < 0 ||
+        fcntl(server->orders_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return error_set(err, -errno, "the emulator's orders: %s", strerror(errno));
+    void *const page = mmap(NULL, sizeof(*server->orders), PROT_READ | PROT_WRITE, MAP_SHARED,
+                            server->orders_fd, 0);
+    if (page == MAP_FAILED)
+        return error_set(err, -errno, "the emulator's orders: %s", strerror(errno));
+    server->orders = page;
+    server->orders->modes = server->options.modes;
+    for (uint32_t i = 0; i < server->card_count; i++) {
+        server->orders->host_gbps[i] = server->cards[i].host_gbps;
+        server->orders->device_gbps[i] = server->cards[i].device_gbps;
+    }
+    return 0;
+}
+
+void script_close(struct server *server)
+{
+    if (server->orders)
+        (void)munmap(server->orders, sizeof(*server->orders));
+    server->orders = NULL;
+    fd_close(&server->orders_fd);
+}
+
+static int number_parse(const char *text, long long least, long long most, long long *ret_number)
+{
+    char *end = NULL;
+
+    errno = 0;
+    const long long number = text ? strtoll(text, &end, 10) : 0;
+    if (!text || errno != 0 || end == text || *end != '\0' || number < least || number > most)
+        return -EINVAL;
+    *ret_number = number;
+    return 0;
+}
+
+static int order_rule(struct server *server, enum emu_rule_kind kind, char *words[WORD_MAX],
+                      struct error *err)
+{
+    struct emu_orders *const orders = server->orders;
+    const uint32_t count = atomic_load(&orders->rule_count);
+    long long nth = 0, code = 0;
+
+    if (!words[1] || strlen(words[1]) >= EMU_NAME_BYTES ||
+        number_parse(words[2], 1, LLONG_MAX, &nth) < 0 ||
+        (kind != EMU_RULE_HANG && number_parse(words[3], 1, INT_MAX, &code) < 0))
+        return error_set(err, -EINVAL,
+                         "write it like: fail cuMemCreate 3 2, or: hang "
+                         "nvmlDeviceGetMemoryInfo 1");
+    if (count == EMU_RULE_MAX)
+        return error_set(err, -ENOSPC, "at most %d rules; `clear` takes them away", EMU_RULE_MAX);
+    struct emu_rule *const rule = &orders->rules[count];
+    (void)snprintf(rule->name, sizeof(rule->name), "%s", words[1]);
+    rule->kind = kind;
+    rule->code = (int32_t)code;
+    atomic_store(&rule->calls_left, nth);
+    atomic_store_explicit(&orders->rule_count, count + 1, memory_order_release);
+    return 0;
+}
+
+static void clear_rules(struct server *server)
+{
+    atomic_store(&server->orders->rule_count, 0);
+    (void)atomic_fetch_add(&server->orders->generation, 1);
+    (void)syscall(SYS_futex, &server->orders->generation, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static int order_gpu(struct server *server, char *words[WORD_MAX], struct error *err)
+{
+    struct error why = { 0 };
+    long long gpu = 0;
+    uint64_t bytes = 0;
+
+    if (number_parse(words[1], 0, (long long)server->card_count - 1, &gpu) < 0)
+        return error_set(err, -EINVAL, "%s: name a gpu by its number, like: %s 0", words[0],
+                         words[0]);
+    const uint32_t bit = UINT32_C(1) << gpu;
+    if (strcmp(words[0], "lost") == 0)
+        (void)atomic_fetch_or(&server->orders->lost_gpus, bit);
+    else if (strcmp(words[0], "found") == 0)
+        (void)atomic_fetch_and(&server->orders->lost_gpus, ~bit);
+    else if (strcmp(words[0], "unhog") == 0)
+        tree_end_hogs(server, (uint32_t)gpu);
+    else if (!words[2] || size_parse(words[2], &bytes, &why) < 0)
+        return error_set(err, -EINVAL, "hog: write how much it takes, like: hog 0 2GiB");
+    else
+        return tree_start_hog(server, (uint32_t)gpu, bytes, err);
+    return 0;
+}
+
+int script_obey(struct server *server, const char *order, struct error *err)
+{
+    char text[EMU_TEXT_BYTES], *rest = text, *words[WORD_MAX] = { NULL };
+
+    (void)snprintf(text, sizeof(text), "%s", order);
+    for (int i = 0; i < WORD_MAX; i++)
+        words[i] = strtok_r(rest, " ", &rest);
+    if (!words[0])
+        return error_set(err, -EINVAL, "an empty order");
+    if (strcmp(words[0], "fail") == 0)
+        return order_rule(server, EMU_RULE_FAIL, words, err);
+    if (strcmp(words[0], "fail-from") == 0)
+        return order_rule(server, EMU_RULE_FAIL_FROM, words, err);
+    if (strcmp(words[0], "hang") == 0)
+        return order_rule(server, EMU_RULE_HANG, words, err);
+    if (strcmp(words[0], "lost") == 0 || strcmp(words[0], "found") == 0 ||
+        strcmp(words[0], "hog") == 0 || strcmp(words[0], "unhog") == 0)
+        return order_gpu(server, words, err);
+    if (strcmp(words[0], "clear") == 0) {
+        clear_rules(server);
+        return 0;
+    }
+    return error_set(err, -EINVAL,
+                     "%s: no such order; there are fail, fail-from, hang, clear, lost, found, hog "
+                     "and unhog",
+                     words[0]);
+}
+
+void script_start(struct server *server, uint64_t now_ms)
+{
+    struct options *const options = &server->options;
+
+    for (size_t i = 0; i < options->timed_count; i++)
+        options->timed[i].due_ms = clock_after_ms(now_ms, options->timed[i].due_ms);
+    options->is_timing = true;
+    script_settle(server, now_ms);
+}
+
+uint64_t script_due_ms(const struct server *server)
+{
+    const struct options *const options = &server->options;
+    uint64_t due_ms = CLOCK_NEVER_MS;
+
+    for (size_t i = 0; i < options->timed_count && options->is_timing; i++) {
+        if (!options->timed[i].is_done && options->timed[i].due_ms < due_ms)
+            due_ms = options->timed[i].due_ms;
+    }
+    return due_ms;
+}
+
+void script_settle(struct server *server, uint64_t now_ms)
+{
+    struct options *const options = &server->options;
+
+    for (size_t i = 0; i < options->timed_count && options->is_timing; i++) {
+        struct timed *const timed = &options->timed[i];
+        struct error err = { 0 };
+        if (timed->is_done || timed->due_ms > now_ms)
+            continue;
+        timed->is_done = true;
+        if (script_obey(server, timed->order, &err) < 0)
+            fprintf(stderr, "brim emulate: %s: %s\n", timed->order, err.message);
+    }
+}
