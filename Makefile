@@ -60,6 +60,13 @@ fuzz:
 	@scripts/deps fuzz
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tools/fuzz $(ONLY)
 
+## make soak          batch after batch, everything killed on the way; SOAK=batches, SEED=n
+soak:
+	@scripts/deps build
+	@$(MAKE) --no-print-directory all
+	@BRIM_BUILD=$(BUILD) $(BUILD)/brim emulate --gpu rtx4070ti --free-lag 50ms -- \
+	    python3 tests/soak/soak.py --batches $(or $(SOAK),100) $(if $(SEED),--seed $(SEED))
+
 ## make mutants       break one law of the budget at a time: its tests must fail each time
 mutants:
 	@tools/mutants
@@ -81,4 +88,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang build-fuzz
 
-.PHONY: all help check check-gpu demo lint asan tsan bench wheel fuzz mutants install clean
+.PHONY: all help check check-gpu demo lint asan tsan bench wheel fuzz soak mutants install clean

@@ -150,12 +150,8 @@ void worker_on_exit(struct worker *worker)
     else
         on_protocol_exit(worker, status, was_asked);
     worker->segment_deadline_ms = CLOCK_NEVER_MS;
-    if ((is_each || worker->is_restarting) && worker->stop_reason[0] == '\0') {
-        worker_end_burst(worker);
-        worker->state = WORKER_HELD;
-        worker->wait = WORKER_WAIT_NONE;
-        return;
-    }
+    /* Also where a successor follows at once, as in a flush by restart: the dead one's bytes may
+     * come back late, and the same lease cannot hold both. Who asks anew waits for them in turn. */
     worker_release(worker);
     /* Others wait for what this one held, or for what it fell to: their reason is another now. */
     if (!was_asked || worker->stop_reason[0] != '\0' || worker->fault[0] != '\0')

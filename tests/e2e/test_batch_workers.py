@@ -27,7 +27,6 @@ def test_flush_by_restart_where_the_worker_cannot(batch):
     done = batch.run("--flush-every", "20", "--workers", "1", env={"FLUSH": "bad"})
     assert done.returncode == 0, done.stderr
     assert batch.summary()["flushes"] == 2
-    assert batch.summary()["workers_min"] == 1
     logs = batch.machine.brim("logs", "b").stdout
     assert logs.count("worker 1 of b on GPU-") == 3
     batch.check_complete()
