@@ -54,6 +54,11 @@ void answer_and_close(int take_fd, enum message_code code, const char *text)
     packet_bytes = message_encode(&message, packet);
     /* A fresh connection has room for one packet; if not, its end must do. */
     (void)!send(take_fd, packet, packet_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    /* What the peer has said is left unread nowhere: the kernel would tell it "connection reset"
+     * before the reason. */
+    (void)shutdown(take_fd, SHUT_RD);
+    while (recv(take_fd, packet, sizeof(packet), MSG_DONTWAIT) > 0)
+        continue;
     (void)close(take_fd);
 }
 
