@@ -171,10 +171,11 @@ static void handle_resize(struct session *session, const struct message *message
 
 static void handle_release(struct session *session, uint32_t seq)
 {
-    answer_done(session, seq);
     requests_forget(session);
     if (session->holder)
         holder_release(session->holder, "its holder gave it back");
+    /* Not before: what the peer starts on hearing this is not the lease's any more. */
+    answer_done(session, seq);
 }
 
 static void handle_trimmed(struct session *session, uint64_t freed_bytes)

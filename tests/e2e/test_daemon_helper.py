@@ -56,7 +56,9 @@ class MadeUp:
 def made_up(emulator, short_dir):
     """The gpu is known: it has been granted on."""
     made_up = MadeUp(emulator, short_dir / "bin")
-    assert made_up.daemon.client().acquire(resident=GIB, wait_ms=20000)["type"] == raw.GRANTED
+    client = made_up.daemon.client()
+    assert client.acquire(resident=GIB, wait_ms=20000)["type"] == raw.GRANTED
+    assert client.ask(raw.RELEASE)["type"] == raw.DONE
     return made_up
 
 
