@@ -10,6 +10,21 @@
 
 typedef __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list_call;
 
+/* Where the gpu's memory is the machine's (unified memory) the driver has no figure for it. */
+static int check_memory(const struct devices *devices, const struct device *device, uint32_t index,
+                        struct error *err)
+{
+    const struct driver_nvml *const nvml = &devices->nvml;
+    nvmlMemory_t memory = { 0 };
+
+    if (nvml->memory_v1(device->handle, &memory) != NVML_ERROR_NOT_SUPPORTED)
+        return 0;
+    return error_set(err, -ENODEV,
+                     "gpu %u (%s) shares the machine's memory: its driver tells no memory of its "
+                     "own, so there is nothing that could be managed",
+                     index, device->name);
+}
+
 static int find_device(struct devices *devices, uint32_t index, struct error *err)
 {
     const struct driver_nvml *const nvml = &devices->nvml;
@@ -25,11 +40,27 @@ static int find_device(struct devices *devices, uint32_t index, struct error *er
         r = driver_nvml_check(nvml,
                               nvml->device_name(device->handle, device->name, sizeof(device->name)),
                               "nvmlDeviceGetName", err);
+    if (r == 0)
+        r = check_memory(devices, device, index, err);
     if (r < 0)
         return r;
     device->index = index;
     devices->count++;
     return 0;
+}
+
+/* A gpu that has fallen off the bus or has no memory of its own is none that can be managed; the
+ * others can, and without any others its reason is the answer. */
+static int find_devices(struct devices *devices, uint32_t count, struct error *err)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && i < DEVICE_MAX; i++) {
+        r = find_device(devices, i, err);
+        if (r < 0 && r != -ENODEV)
+            return r;
+    }
+    return devices->count > 0 ? 0 : r;
 }
 
 int devices_open(struct devices *devices, struct error *err)
@@ -45,8 +76,8 @@ int devices_open(struct devices *devices, struct error *err)
         NVML_SUCCESS)
         devices->driver_version[0] = '\0'; /* only ever shown */
     r = driver_nvml_check(nvml, nvml->device_count(&count), "nvmlDeviceGetCount", err);
-    for (uint32_t i = 0; r == 0 && i < count && i < DEVICE_MAX; i++)
-        r = find_device(devices, i, err);
+    if (r == 0)
+        r = find_devices(devices, count, err);
     if (r < 0)
         devices_close(devices);
     return r;
