@@ -77,6 +77,10 @@ static void test_a_child_has_what_it_was_given_and_nothing_else(void)
     (void)close(stray);
 }
 
+/* 32 and 33 are the C library's own: it lets nobody change them, and GNU make hands them on
+ * ignored. */
+#define LIBC_SIGNALS (UINT64_C(3) << 31)
+
 static void test_signals_begin_as_they_are_by_default(void)
 {
     char script[] = "grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\\n\\t'";
@@ -85,7 +89,10 @@ static void test_signals_begin_as_they_are_by_default(void)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigfillset(&all);
     CHECK(sigprocmask(SIG_BLOCK, &all, &before) == 0);
-    CHECK(strcmp(output_of(script), "SigBlk:0000000000000000SigIgn:0000000000000000") == 0);
+    const char *const text = output_of(script);
+    const char *const ignored = strstr(text, "SigIgn:");
+    CHECK(strncmp(text, "SigBlk:0000000000000000", 23) == 0 && ignored);
+    CHECK_EQ_U64(strtoull(ignored + 7, NULL, 16) & ~LIBC_SIGNALS, 0);
     CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
 }
 
