@@ -123,7 +123,9 @@ static bool verdict_is_closer(const struct verdict *a, uint64_t a_left_bytes,
 static struct verdict judge_any(const struct budget *budget, const struct claim *claim,
                                 const struct need *need, const struct waiter *waiter)
 {
-    struct verdict best = { .kind = REFUSAL_NO_GPU, .asked_bytes = need->charge_bytes };
+    struct verdict best = { .kind = REFUSAL_NO_GPU,
+                            .gpu = CLAIM_GPU_ANY,
+                            .asked_bytes = need->charge_bytes };
     uint64_t best_left_bytes = 0;
     bool is_stale = false;
 

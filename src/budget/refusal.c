@@ -118,6 +118,10 @@ static void head_write(const struct refusal *refusal, const char *gpu_name, stru
         return;
     case REFUSAL_NO_GPU:
         text_add(text, "no gpu for \"%s\": ", refusal->name);
+        if (refusal->gpu == CLAIM_GPU_ANY) {
+            text_add(text, "there is none here");
+            return;
+        }
         head_gpu(refusal, gpu_name, text);
         text_add(text, " is not there, or not managed here");
         return;
@@ -189,7 +193,8 @@ static void write_advice(const struct refusal *refusal, struct text *text)
         text_add(text, "\n  wait with --max-wait 10m");
         return;
     case REFUSAL_NO_GPU:
-        text_add(text, "\n  `brim ps` shows the gpus, and who manages them");
+        if (refusal->gpu != CLAIM_GPU_ANY)
+            text_add(text, "\n  `brim ps` shows the gpus, and who manages them");
         return;
     case REFUSAL_BAD_CLAIM:
         text_add(text, "\n  name each gpu once, with more than 0 bytes and at most its capacity");

@@ -50,7 +50,7 @@ static int get_status(json_t **ret_status, bool *ret_has_daemon, struct error *e
 static int complain(const struct error *err, int code)
 {
     fprintf(stderr, "brim ps: %s\n", err->message);
-    if (code == -ENODEV)
+    if (code == -ENODEV && !strstr(err->message, "brim emulate"))
         fprintf(stderr, "there is nothing to show; to try it on a card that is not there:\n"
                         "  brim emulate --gpu rtx4070ti -- brim ps\n");
     return COMMAND_FAILED;

@@ -310,7 +310,8 @@ static int refuse(brim_lease *lease, const struct wish *wish)
     const int code = refusal ? refusal->code : BRIM_ERR_LOST;
 
     print_reason(refusal ? refusal->text : brim_strerror(code));
-    if (code == BRIM_ERR_NO_GPU && !wish->claim.gpu && !getenv("BRIM_EMULATED"))
+    if (code == BRIM_ERR_NO_GPU && !wish->claim.gpu && !getenv("BRIM_EMULATED") &&
+        !(refusal && strstr(refusal->text, "brim emulate")))
         fprintf(stderr, "to try it on a card that is not there:\n"
                         "  brim emulate --gpu rtx4070ti -- brim run …\n");
     if (refusal && refusal->id != 0 && (code == BRIM_ERR_NEVER_FITS || code == BRIM_ERR_NO_ROOM))

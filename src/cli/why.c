@@ -106,8 +106,11 @@ static void print_fit(const struct wish *wish, const json_t *answer)
     const uint64_t count = ps_number(answer, "count");
     char resident[SIZE_TEXT_BYTES], burst[SIZE_TEXT_BYTES];
 
-    printf("%" PRIu64 " such lease%s fit%s now: %s each", count, count == 1 ? "" : "s",
-           count == 1 ? "s" : "", size_format(wish->resident_bytes, resident));
+    if (count == 0)
+        printf("no such lease fits now: ");
+    else
+        printf("%" PRIu64 " such lease%s now: ", count, count == 1 ? " fits" : "s fit");
+    printf("%s each", size_format(wish->resident_bytes, resident));
     if (wish->burst_bytes > 0)
         printf(" and bursts of %s", size_format(wish->burst_bytes, burst));
     printf("\n");

@@ -34,6 +34,19 @@ static void test_no_room_names_the_holder_what_is_free_and_the_way_out(void)
     budget_free(budget);
 }
 
+static void test_a_machine_without_a_gpu_is_not_asked_which(void)
+{
+    struct budget *budget = kit_budget(0);
+    struct claim claim = kit_claim("true", GIB, 0);
+    struct refusal refusal;
+
+    claim.parts[0].gpu = CLAIM_GPU_ANY;
+    refusal = kit_refused(budget, &claim, 0);
+    CHECK_EQ_U64(refusal.kind, REFUSAL_NO_GPU);
+    check_text(&refusal, "no gpu for \"true\": there is none here");
+    budget_free(budget);
+}
+
 static void test_never_fits_says_by_how_much_and_what_the_card_could_give(void)
 {
     struct budget *budget = kit_budget(1);
@@ -114,6 +127,7 @@ static void test_only_the_largest_holders_are_listed_largest_first(void)
 }
 
 TESTS(TEST(test_no_room_names_the_holder_what_is_free_and_the_way_out),
+      TEST(test_a_machine_without_a_gpu_is_not_asked_which),
       TEST(test_never_fits_says_by_how_much_and_what_the_card_could_give),
       TEST(test_no_progress_names_the_burst_that_could_never_be_served),
       TEST(test_every_kind_has_a_text_that_names_who_asked),
