@@ -47,6 +47,8 @@ const char *suggest_nearest(const char *word, const char *const *candidates, siz
         const size_t other = candidates[i] ? strnlen(candidates[i], WORD_MAX + 1) : WORD_MAX + 1;
         if (other > WORD_MAX)
             continue;
+        if (length >= 3 && strncmp(word, candidates[i], length) == 0)
+            return candidates[i]; /* its beginning: the rest was forgotten */
         const size_t found = distance(word, length, candidates[i], other);
         if (found < best_distance) {
             best_distance = found;

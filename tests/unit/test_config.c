@@ -93,7 +93,7 @@ static void test_an_unknown_key_says_where_and_what_was_meant(void)
                  "brim.yaml:6:5: unknown key 'comand'; did you mean 'command'?");
     expect_error("batches:\n  a:\n    flush: { colour: blue }\n",
                  "brim.yaml:3:14: unknown key 'colour'; flush has: every, by, on_growth");
-    expect_error("batch: 1\n", "brim.yaml:1:1: unknown key 'batch'; brim.yaml has: batches");
+    expect_error("batch: 1\n", "brim.yaml:1:1: unknown key 'batch'; did you mean 'batches'?");
 }
 
 static void test_a_repeated_key_is_refused(void)

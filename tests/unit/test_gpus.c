@@ -52,6 +52,8 @@ static void test_bad_input_says_what_was_meant(void)
 
     CHECK(gpu_profile_parse("rtx4070to", &card, &err) == -EINVAL);
     CHECK(strstr(err.message, "did you mean rtx4070ti?"));
+    CHECK(gpu_profile_parse("rtx407", &card, &err) == -EINVAL);
+    CHECK(strstr(err.message, "did you mean rtx4070ti?"));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         CHECK(gpu_profile_parse(bad[i], &card, NULL) < 0);
     CHECK_EQ_U64(card.capacity_bytes, 7);

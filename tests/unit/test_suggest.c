@@ -19,6 +19,7 @@ static void test_a_slip_of_the_finger_is_seen(void)
     CHECK(suggests("rnu", "run"));
     CHECK(suggests("--leaes", "--leases"));
     CHECK(suggests("batches", "batch"));
+    CHECK(suggests("eve", "events"));
 }
 
 static void test_a_word_of_its_own_gets_no_suggestion(void)
