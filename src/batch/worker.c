@@ -112,7 +112,8 @@ void worker_release(struct worker *worker)
     worker->has_burst = false;
 }
 
-/* The reason in one line: a person reads it in a log. */
+/* The reason in one line: a person reads it in a log. A batch waits by itself, so it leaves out the
+ * advice to wait. */
 static const char *wait_text(const struct brim_refusal *refusal, char text[WORKER_REASON_BYTES])
 {
     const char *from = refusal && refusal->text ? refusal->text : "";
@@ -123,9 +124,14 @@ static const char *wait_text(const struct brim_refusal *refusal, char text[WORKE
             text[used++] = *from;
             continue;
         }
+        const char *line = from + strspn(from, "\n ");
+        if (strncmp(line, "wait with --max-wait", strlen("wait with --max-wait")) == 0) {
+            from = line + strcspn(line, "\n") - 1;
+            continue;
+        }
         text[used++] = ';';
         text[used++] = ' ';
-        from += strspn(from, "\n ") - 1;
+        from = line - 1;
     }
     text[used] = '\0';
     return text;
