@@ -131,6 +131,7 @@ int paths_program(const char *name, char ret_path[PATHS_BYTES], struct error *er
         access(ret_path, X_OK) == 0)
         return 0;
     return error_set(err, -ENOENT,
-                     "%s is neither beside this program nor in %s; the installation is incomplete",
+                     "%s is neither beside this program nor in %s; "
+                     "the installation is incomplete; `make install` puts it there",
                      name, BRIM_BIN_DIR);
 }

@@ -81,17 +81,15 @@ static void print_list(void)
     size_t count = 0;
     const struct gpu_profile *const profiles = gpu_profiles(&count);
 
-    printf("%-12s %-52s %11s %12s %9s  %s\n", "CARD", "NAME", "MEMORY", "BANDWIDTH", "PCIE",
-           "COMPUTE");
+    printf("%-10s  %-49s  %10s\n", "CARD", "NAME", "MEMORY");
     for (size_t i = 0; i < count; i++) {
         const struct gpu_profile *const card = &profiles[i];
-        printf("%-12s %-52s %7" PRIu64 " MiB %7u GB/s %4u GB/s  %u.%u\n", card->name, card->product,
-               card->capacity_bytes / MIB, card->memory_gbps, card->pcie_gbps, card->compute_major,
-               card->compute_minor);
+        printf("%-10s  %-49s  %6" PRIu64 " MiB\n", card->name, card->product,
+               card->capacity_bytes / MIB);
     }
     printf(
-        "\nAny other size: --gpu 6GiB. A process's context takes 256 MiB (data-centre cards: 512\n"
-        "MiB): an assumption of the emulator, real ones depend on driver and program.\n");
+        "\nAny other size: --gpu 6GiB. A process's context takes 256 MiB (data-centre\n"
+        "cards: 512 MiB): an assumption of the emulator, real ones depend on driver and program.\n");
 }
 
 static int complain(const struct error *err)

@@ -347,7 +347,7 @@ int cmd_plan(int argc, char **argv)
         if (found == OPTIONS_HELP) {
             options_print_help(&options, "(--arrivals N | --trace FILE) [--gpu CARD]...",
                                "Plays a workload through the code that grants memory, and through "
-                               "two simpler policies beside it. Needs no gpu.");
+                               "two simpler\npolicies beside it. Needs no gpu.");
             return COMMAND_OK;
         }
         if (found == OPTIONS_WRONG)
