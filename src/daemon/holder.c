@@ -22,6 +22,7 @@
 #include "daemon/recorder.h"
 
 #define TELL_EVERY_MS 1000 /* a waiter hears at most so often of another reason */
+#define LOOK_MAX      500  /* waiters that are looked at in one turn: a grant waits for the turn */
 
 static bool is_adopted(const struct holder *holder)
 {
@@ -219,15 +220,21 @@ static void look_after_stop(struct holder *holder, uint64_t now_ms)
 }
 
 /* A waiter was told why it waits; when that changes (room came, but others go first), it is told
- * again, so that a person who looks at it is not misled. */
-static void look_after_waiter(struct holder *holder, uint64_t now_ms)
+ * again, so that a person who looks at it is not misled. Where very many wait, each has its turn
+ * more seldom. */
+static void look_after_waiter(struct holder *holder, uint64_t now_ms, size_t *left)
 {
+    const uint64_t every_ms =
+        TELL_EVERY_MS * (1 + (uint64_t)holder->daemon->holders.count / LOOK_MAX);
     struct budget_lease_view view;
     struct refusal refusal;
 
     if ((holder->is_granted && !holder->is_burst_waiting) || !holder->session ||
-        now_ms - holder->told_at_ms < TELL_EVERY_MS)
+        now_ms - holder->told_at_ms < TELL_EVERY_MS || *left == 0 ||
+        now_ms - holder->looked_at_ms < every_ms)
         return;
+    holder->looked_at_ms = now_ms;
+    (*left)--;
     budget_explain(holder->daemon->budget, holder->id, now_ms, &refusal);
     if (refusal.kind == REFUSAL_NONE || refusal.kind == holder->told_kind ||
         !budget_view_lease(holder->daemon->budget, holder->id, &view))
@@ -242,12 +249,13 @@ bool holders_look_after(struct daemon *daemon)
 {
     const uint64_t now_ms = clock_now_ms();
     struct holder *holder = LIST_FIRST(&daemon->holders.all);
+    size_t left = LOOK_MAX;
     bool is_more = false;
 
     while (holder) {
         struct holder *next = LIST_NEXT(holder, entry);
         look_after_stop(holder, now_ms);
-        look_after_waiter(holder, now_ms);
+        look_after_waiter(holder, now_ms, &left);
         if (now_ms >= holder->awaited_until_ms)
             holder_await_no_more(holder);
         is_more |= holder->kill_at_ms != 0 || holder->reattach_until_ms != 0 ||

@@ -56,6 +56,7 @@ struct holder {
     /* What the waiting one was told last: QUEUED is sent again when the kind of reason changes. */
     enum refusal_kind told_kind;
     uint64_t told_at_ms;
+    uint64_t looked_at_ms; /* whether it has changed */
 
     uint64_t since_unix_ms;
     uint64_t reattach_until_ms; /* restored, and nobody has come for it yet; 0: not so */
