@@ -294,7 +294,8 @@ static struct daemon *open_daemon(uv_loop_t *loop)
     struct error err = { 0 };
 
     if (folder[0] == '\0') {
-        (void)snprintf(folder, sizeof(folder), "/tmp/brim-fuzz-session-XXXXXX");
+        (void)snprintf(folder, sizeof(folder), "%s/brim-fuzz-session-XXXXXX",
+                       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
         FUZZ_MUST(mkdtemp(folder) && atexit(remove_folder) == 0);
         FUZZ_MUST(setenv("BRIM_LOCK_DIR", folder, 1) == 0);
         log_set_level(LOG_LEVEL_ERROR - 1);

@@ -9,6 +9,8 @@
 
 /* Samples without an answer of a holder: until then the budget may still ask one to leave. */
 #define QUIET_ROUNDS 4
+/* Who waits for facts only may be told so late. */
+#define FACTS_GRACE_MS 5000
 
 void world_check(const struct world *world)
 {
@@ -17,6 +19,11 @@ void world_check(const struct world *world)
     budget_check(world->budget);
     for (uint32_t gpu = 0; gpu < world->scenario->gpu_count && !world->scenario->has_foreign; gpu++)
         MODEL_MUST(truth.used_bytes[gpu] + MODEL_RESERVE <= MODEL_CAPACITY);
+    for (uint32_t i = 0; i < world->scenario->member_count; i++) {
+        const struct member *const member = &world->members[i];
+        if (member->is_burst_waiting || member->state == LEASE_STATE_QUEUED)
+            MODEL_MUST(world->now_ms <= clock_after_ms(member->deadline_ms, FACTS_GRACE_MS));
+    }
 }
 
 /* Everybody does what it announced: who was asked to leave leaves, who loads gets ready, who works

@@ -66,8 +66,9 @@ struct member {
     uint64_t id;
     enum lease_state state; /* 0: it has not asked */
     bool is_burst_waiting;
-    bool is_stop_asked; /* to leave at its next boundary */
-    bool is_attached;   /* the daemon of now has heard of it from itself */
+    uint64_t deadline_ms; /* of its wait */
+    bool is_stop_asked;   /* to leave at its next boundary */
+    bool is_attached;     /* the daemon of now has heard of it from itself */
     uint32_t gpus[MODEL_GPUS];
     uint64_t bytes[MODEL_GPUS];      /* what it uses */
     uint64_t left_bytes[MODEL_GPUS]; /* what its last lease has not given back yet */

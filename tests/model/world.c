@@ -216,6 +216,7 @@ static void acquire(struct world *world, uint32_t i, uint64_t deadline_ms)
     member->is_attached = true;
     member->is_burst_waiting = false;
     member->is_stop_asked = false;
+    member->deadline_ms = deadline_ms;
     if (r == BUDGET_REFUSED)
         return;
     if (member->id >= world->next_id)
@@ -234,6 +235,7 @@ static void begin_burst(struct world *world, uint32_t i, uint64_t deadline_ms)
 
     MODEL_MUST(r >= 0);
     member->is_burst_waiting = r == BUDGET_QUEUED;
+    member->deadline_ms = deadline_ms;
     if (r == BUDGET_GRANTED)
         enter(world, i, LEASE_STATE_BUSY);
 }
