@@ -2,6 +2,7 @@
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -66,12 +67,14 @@ static inline char *fuzz_text(const uint8_t *bytes, size_t byte_count)
     return text;
 }
 
-#define FUZZ_MUST(condition)                                                                       \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                  \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+static inline void fuzz_must(bool holds, const char *text, const char *file, int line)
+{
+    if (holds)
+        return;
+    (void)fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    abort();
+}
+
+#define FUZZ_MUST(condition) fuzz_must((condition), #condition, __FILE__, __LINE__)
 
 #endif

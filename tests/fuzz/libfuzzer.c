@@ -4,6 +4,7 @@
 
 #include "fuzz.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming) */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t byte_count);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t byte_count)

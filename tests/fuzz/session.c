@@ -37,8 +37,11 @@
 static uint64_t fake_now_ms;
 static char folder[64];
 
+/* The linker's names (--wrap). */
+/* NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming) */
 uint64_t __wrap_clock_now_ms(void);
 int __wrap_process_signal(int pidfd, int signal_number);
+/* NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming) */
 
 uint64_t __wrap_clock_now_ms(void)
 {

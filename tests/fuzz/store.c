@@ -218,7 +218,7 @@ void fuzz_one(const uint8_t *bytes, size_t byte_count)
         FUZZ_MUST(mkdtemp(folder) && atexit(remove_folder) == 0);
         (void)snprintf(file_path, sizeof(file_path), "%s/batch.db", folder);
     }
-    if (which == letter) {
+    if (islower(letter)) {
         char *const sql = fuzz_text(input.at, input.left);
         read_one(which);
         run_sql(sql);

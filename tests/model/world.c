@@ -166,10 +166,9 @@ static bool member_can(const struct world *world, struct step step)
     case STEP_READY:
         return member->state == LEASE_STATE_LOADING;
     case STEP_BURST:
-        return is_free && member->is_attached &&
-               scenario->claims[step.who].parts[0].burst_bytes > 0;
     case STEP_BURST_SHORT:
-        return scenario->has_deadlines && member_can(world, (struct step){ STEP_BURST, step.who });
+        return (step.kind == STEP_BURST || scenario->has_deadlines) && is_free &&
+               member->is_attached && scenario->claims[step.who].parts[0].burst_bytes > 0;
     case STEP_BURST_END:
         return member->is_burst_waiting ||
                (member->state == LEASE_STATE_BUSY && !scenario->claims[step.who].is_always_busy);
