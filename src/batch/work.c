@@ -111,8 +111,8 @@ void work_failed(struct run *run, struct worker *worker, const char *reason)
         work->state = SEGMENT_FAILED;
         run->tally.failed++;
         r = segments_fail(run->segments, worker->segment, work->tries, reason, &err);
-        report_line(run, "segment %s is set aside after %" PRIu32 " tries: %s", id, work->tries,
-                    reason);
+        report_line(run, "segment %s is set aside after %" PRIu32 " %s: %s", id, work->tries,
+                    work->tries == 1 ? "try" : "tries", reason);
         forget_segment(worker);
     } else {
         run->tally.retried++;

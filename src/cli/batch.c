@@ -207,8 +207,8 @@ static int show_failure(const struct segment_row *row, void *user)
     if (!failures->has_head)
         printf("set aside:\n");
     failures->has_head = true;
-    printf("  %s  after %" PRIu32 " tries: %s\n", output_id(row->index, id), row->tries,
-           row->reason);
+    printf("  %s  after %" PRIu32 " %s: %s\n", output_id(row->index, id), row->tries,
+           row->tries == 1 ? "try" : "tries", row->reason);
     return 0;
 }
 
