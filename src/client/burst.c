@@ -12,6 +12,7 @@ static int start_burst(brim_lease *lease, uint64_t bytes, int64_t max_wait_ms)
         return BRIM_ERR_STATE;
     if (bytes > lease->claim.burst_bytes || max_wait_ms < BRIM_WAIT_FOREVER)
         return BRIM_ERR_INVALID;
+    lease->has_refusal = false; /* an older reason would look like this one's */
     lease->burst = BURST_WAITING;
     lease->burst_seq = 0;
     lease->burst_ticket++;
