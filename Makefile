@@ -60,6 +60,10 @@ fuzz:
 	@scripts/deps fuzz
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tools/fuzz $(ONLY)
 
+## make check-user    the same as an ordinary user: 8 MiB of memlock, no XDG_RUNTIME_DIR
+check-user: all
+	@tools/check-as-user $(BUILD)
+
 ## make soak          batch after batch, everything killed on the way; SOAK=batches, SEED=n
 soak:
 	@scripts/deps build
@@ -88,4 +92,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang build-fuzz
 
-.PHONY: all help check check-gpu demo lint asan tsan bench wheel fuzz soak mutants install clean
+.PHONY: all help check check-gpu check-user demo lint asan tsan bench wheel fuzz soak mutants install clean
