@@ -374,5 +374,6 @@ CUresult cuCtxSynchronize(void)
     if (status != CUDA_SUCCESS)
         return status;
     stream_run_context(context);
+    pool_release_all();
     return cuda_leave(CUDA_SUCCESS);
 }

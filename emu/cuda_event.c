@@ -201,6 +201,7 @@ CUresult cuEventSynchronize(CUevent event)
         return status;
     if (found->is_recorded)
         stream_run(found->slot, found->position);
+    pool_release_all();
     return cuda_leave(CUDA_SUCCESS);
 }
 

@@ -4,7 +4,7 @@
  * Device memory: cuMemAlloc and cuMemFree, what is left, and what an address is.
  */
 
-#include "stream.h"
+#include "pool.h"
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
@@ -49,6 +49,11 @@ CUresult cuMemFree_v2(CUdeviceptr address)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     const struct end end = { .gpu = place.gpu, .offset = place.offset };
     race_check_free(&end, place.bytes, "cuMemFree");
+    if (pool_piece(address)) { /* with the pool's thresholds, as at any synchronisation */
+        pool_give(pool_piece(address));
+        pool_release_all();
+        return cuda_leave(CUDA_SUCCESS);
+    }
     return cuda_leave(space_free(address));
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "cuda/cuda.h"
+#include "cuda/pool.h"
 #include "handles.h"
 #include "link.h"
 #include "spans.h"
@@ -25,7 +26,9 @@
  */
 
 struct block;
+struct chunk;
 struct mapping;
+struct pool;
 struct reservation;
 struct stream;
 
@@ -42,6 +45,7 @@ struct range {
     uint32_t gpu;
     struct block *block;     /* owned; NULL: one allocation */
     struct mapping *mapping; /* what it is embedded in; NULL: no mapping */
+    struct chunk *chunk;     /* what it is embedded in; NULL: of no pool */
 };
 
 struct gpu {
@@ -53,6 +57,7 @@ struct gpu {
     CUcontext primary_handle; /* stays the same over activations */
     uint32_t primary_count;
     uint32_t primary_flags;
+    CUmemoryPool pool; /* chosen for it; NULL, or one that is gone: its default */
 };
 
 struct CUctx_st {
@@ -73,8 +78,9 @@ struct cuda {
     bool is_late; /* --async=late */
     struct gpu gpus[EMU_GPU_MAX];
     uint32_t gpu_count;
-    struct handles contexts, streams, events, memories;
-    unsigned char *space; /* owned: addresses without bytes behind them */
+    struct handles contexts, streams, events, memories, pools;
+    struct pool *first_pool; /* owned */
+    unsigned char *space;    /* owned: addresses without bytes behind them */
     uint64_t space_bytes;
     struct spans free_space;
     struct reservation *reservations; /* owned */
@@ -138,6 +144,11 @@ int space_reserve(uint64_t page_count, CUdeviceptr *ret_address);
 void space_unreserve(CUdeviceptr address, uint64_t page_count);
 /* What lies on these pages: a range, or NULL. */
 void space_set(CUdeviceptr address, uint64_t page_count, struct range *range);
+
+/* pool.c: the piece of a chunk that holds an address. */
+bool pool_find(const struct chunk *chunk, CUdeviceptr address, struct place *place);
+/* At a synchronisation: what pools hold above their thresholds goes back to the card. */
+void pool_release_all(void);
 
 /* bytes.c: the only code that touches device bytes. What was never written reads as zeros and
  * costs nothing. */

@@ -128,6 +128,7 @@ CUresult cuStreamSynchronize(CUstream stream)
     if (status != CUDA_SUCCESS)
         return status;
     stream_run_all(found);
+    pool_release_all();
     return cuda_leave(CUDA_SUCCESS);
 }
 

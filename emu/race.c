@@ -22,7 +22,7 @@ static bool ends_overlap(const struct end *a, uint64_t a_bytes, const struct end
 
 static bool has_to(const struct work *work)
 {
-    return work->kind == WORK_COPY || work->kind == WORK_FILL;
+    return work->kind == WORK_COPY || work->kind == WORK_FILL || work->kind == WORK_FREE;
 }
 
 static bool has_from(const struct work *work)
@@ -56,8 +56,11 @@ static void report(const struct gpu *gpu, const char *call, const char *what,
     (void)snprintf(request.text, sizeof(request.text),
                    "%s %s a %s of %zu bytes that waits in stream %" PRIu64
                    "; synchronise or order them by an event",
-                   call, what, waiting->kind == WORK_FILL ? "set" : "copy", waiting->bytes,
-                   stream->id);
+                   call, what,
+                   waiting->kind == WORK_FILL   ? "set"
+                   : waiting->kind == WORK_FREE ? "free"
+                                                : "copy",
+                   waiting->bytes, stream->id);
     (void)link_call(&cuda.link, &request, &reply);
 }
 

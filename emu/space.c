@@ -317,7 +317,7 @@ CUresult space_free(CUdeviceptr address)
         return CUDA_ERROR_INVALID_VALUE;
     if (range->block)
         return free_small(range, address);
-    if (range->base != address || range->mapping)
+    if (range->base != address || range->mapping || range->chunk)
         return CUDA_ERROR_INVALID_VALUE;
     range_free(range);
     return CUDA_SUCCESS;
@@ -363,6 +363,8 @@ bool space_find(CUdeviceptr address, struct place *ret_place)
         .mapping = range->mapping,
     };
     if (range->block && !find_small(range, address, &place))
+        return false;
+    if (range->chunk && !pool_find(range->chunk, address, &place))
         return false;
     if (address - place.base >= place.bytes)
         return false;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "pool.h"
+
 #define SLOT_MAX 65536
 
 /* By slot: the stream that has it now, and the positions its predecessors have reached, so that
@@ -264,6 +266,9 @@ static void work_do_at_once(struct work *work)
         break;
     case WORK_MARK:
         event_pass(work->event, work->event_serial);
+        break;
+    case WORK_FREE:
+        pool_give(work->data);
         break;
     case WORK_WAIT:
         break;

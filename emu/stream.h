@@ -35,6 +35,7 @@ enum work_kind {
     WORK_WAIT, /* for a position of another stream */
     WORK_MARK, /* an event passes */
     WORK_CALL, /* a function of the host */
+    WORK_FREE, /* a piece of a pool's memory */
 };
 
 struct work {

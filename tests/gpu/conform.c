@@ -106,6 +106,7 @@ int main(void)
     }
     conform_memory();
     conform_vmm();
+    conform_pool();
     (void)driver.primary_release(0);
     printf("1..%u\n# %u checks, %u differences\n", check_count, check_count, difference_count);
     return difference_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

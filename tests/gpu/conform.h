@@ -14,7 +14,7 @@
  * the emulator has assumed wrongly. A difference is printed with both values and the run goes on.
  *
  *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
- *   conform_vmm.c reserve, create, map
+ *   conform_vmm.c reserve, create, map        conform_pool.c  pools in stream order
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -33,5 +33,6 @@ uint64_t conform_free_bytes(void);
 /* The tests: each leaves the gpu as it found it. */
 void conform_memory(void);
 void conform_vmm(void);
+void conform_pool(void);
 
 #endif

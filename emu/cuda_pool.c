@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Entry points of the stream-ordered allocator. With --async=late a free waits in its stream like
+ * any other work; an allocation never has to, because what it gets nobody uses any more.
+ */
+
+#include <string.h>
+
+#include "pool.h"
+
+static struct pool *find_pool(CUmemoryPool handle)
+{
+    return handle_get(&cuda.pools, handle);
+}
+
+/* The device's own, which is there from its first use on. NULL: no host memory. */
+static struct pool *default_pool(uint32_t gpu)
+{
+    struct pool *pool = cuda.first_pool;
+
+    while (pool && (pool->gpu != gpu || !pool->is_default))
+        pool = pool->next;
+    if (pool)
+        return pool;
+    pool = pool_new(gpu);
+    if (pool)
+        pool->is_default = true;
+    return pool;
+}
+
+static struct pool *current_pool(uint32_t gpu)
+{
+    struct pool *const chosen = find_pool(cuda.gpus[gpu].pool);
+
+    return chosen ? chosen : default_pool(gpu);
+}
+
+/* Without a pool: the current one of the stream's gpu. */
+static CUresult alloc(const char *call, CUdeviceptr *address, size_t bytes, CUmemoryPool handle,
+                      CUstream stream)
+{
+    struct CUctx_st *context = NULL;
+    struct stream *found = NULL;
+    CUresult status = cuda_enter_context_call(call, &context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    status = stream_find(context, stream, &found);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    struct pool *const pool = handle ? find_pool(handle) : current_pool(found->context->gpu);
+    if (!address || bytes == 0 || !pool)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    status = pool_alloc(pool, bytes, found, address);
+    return cuda_leave(status);
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
+{
+    return alloc(__func__, address, bytes, NULL, stream);
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes, CUstream stream)
+{
+    return cuMemAllocAsync(address, bytes, stream ? stream : CU_STREAM_PER_THREAD);
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool,
+                                 CUstream stream)
+{
+    return pool ? alloc(__func__, address, bytes, pool, stream) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *address, size_t bytes, CUmemoryPool pool,
+                                      CUstream stream)
+{
+    return cuMemAllocFromPoolAsync(address, bytes, pool, stream ? stream : CU_STREAM_PER_THREAD);
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
+{
+    struct CUctx_st *context = NULL;
+    struct stream *found = NULL;
+    struct place place;
+    CUresult status = cuda_enter_context(&context);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    status = stream_find(context, stream, &found);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    struct piece *const piece = pool_piece(address);
+    if (!piece || !space_find(address, &place))
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    struct work work = { .kind = WORK_FREE,
+                         .to = { .gpu = place.gpu, .offset = place.offset },
+                         .bytes = place.bytes,
+                         .data = piece };
+    if (!cuda.is_late) {
+        pool_give(piece);
+        return cuda_leave(CUDA_SUCCESS);
+    }
+    status = stream_enqueue(found, &work);
+    if (status == CUDA_SUCCESS) {
+        race_check(found, &work, "cuMemFreeAsync");
+        piece->is_freed = true;
+    }
+    return cuda_leave(status);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
+{
+    return cuMemFreeAsync(address, stream ? stream : CU_STREAM_PER_THREAD);
+}
+
+CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties)
+{
+    CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!pool || !properties || properties->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE || properties->usage != 0)
+        return cuda_leave(CUDA_ERROR_NOT_SUPPORTED);
+    if (!device_get(properties->location.id))
+        return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
+    struct pool *const made = pool_new((uint32_t)properties->location.id);
+    if (!made)
+        return cuda_leave(cuda_count_oom(&cuda.gpus[properties->location.id]));
+    *pool = made->handle;
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+/* What was taken from it stays; the pool ends with the last of it. */
+CUresult cuMemPoolDestroy(CUmemoryPool pool)
+{
+    const CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = find_pool(pool);
+    if (!found || found->is_default)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    handle_free(&cuda.pools, pool);
+    found->is_destroyed = true;
+    pool_settle(found);
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t bytes_to_keep)
+{
+    const CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = find_pool(pool);
+    if (!found)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    pool_trim(found, bytes_to_keep);
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+static uint64_t *find_bytes(struct pool *pool, CUmemPool_attribute attribute)
+{
+    switch (attribute) {
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+        return &pool->threshold_bytes;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+        return &pool->reserved_bytes;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+        return &pool->reserved_high_bytes;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+        return &pool->used_bytes;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
+        return &pool->used_high_bytes;
+    case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
+    case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
+    case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
+    default:
+        return NULL;
+    }
+}
+
+static bool is_reuse(CUmemPool_attribute attribute)
+{
+    return attribute >= CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES &&
+           attribute <= CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES;
+}
+
+CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value)
+{
+    const CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = find_pool(pool);
+    const uint64_t *const bytes = found ? find_bytes(found, attribute) : NULL;
+    if (!found || !value || (!bytes && !is_reuse(attribute)))
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    if (bytes)
+        memcpy(value, bytes, sizeof(*bytes));
+    else
+        memcpy(value, &found->reuse[attribute - 1], sizeof(int));
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+/* High marks can be set to 0 alone, current figures not at all. */
+static CUresult set_bytes(uint64_t *bytes, CUmemPool_attribute attribute, uint64_t value)
+{
+    if (attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ||
+        (value == 0 && (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH ||
+                        attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH))) {
+        *bytes = value;
+        return CUDA_SUCCESS;
+    }
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value)
+{
+    CUresult status = cuda_enter();
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = find_pool(pool);
+    uint64_t *const bytes = found ? find_bytes(found, attribute) : NULL;
+    if (!found || !value || (!bytes && !is_reuse(attribute)))
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    if (bytes) {
+        uint64_t wanted = 0;
+        memcpy(&wanted, value, sizeof(wanted));
+        status = set_bytes(bytes, attribute, wanted);
+    } else {
+        memcpy(&found->reuse[attribute - 1], value, sizeof(int));
+    }
+    return cuda_leave(status);
+}
+
+/* On success the lock is held. */
+static CUresult enter_device_call(const char *call, CUdevice device, const void *out)
+{
+    const CUresult status = cuda_enter_call(call);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!device_get(device))
+        return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
+    return out ? CUDA_SUCCESS : cuda_leave(CUDA_ERROR_INVALID_VALUE);
+}
+
+CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
+{
+    const CUresult status = enter_device_call(__func__, device, pool);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = default_pool((uint32_t)device);
+    if (!found)
+        return cuda_leave(cuda_count_oom(&cuda.gpus[device]));
+    *pool = found->handle;
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
+{
+    const CUresult status = enter_device_call(__func__, device, pool);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    struct pool *const found = current_pool((uint32_t)device);
+    if (!found)
+        return cuda_leave(cuda_count_oom(&cuda.gpus[device]));
+    *pool = found->handle;
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+{
+    const CUresult status = enter_device_call(__func__, device, pool);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    const struct pool *const found = find_pool(pool);
+    if (!found || found->gpu != (uint32_t)device)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    cuda.gpus[device].pool = pool;
+    return cuda_leave(CUDA_SUCCESS);
+}
