@@ -13,7 +13,7 @@ UNKNOWN = 999  # NVML_ERROR_UNKNOWN
 # v2 of a call is the same call to the emulator's orders.
 CALLS = sorted({re.sub(r"_v\d+$", "", name) for name in re.findall(
     r"X\(\w+,\s*(nvml\w+)\)", (TREE / "src/driver/nvml.h").read_text())} - {
-        # The first has no status, the others are not called while it serves.
+        # The first has no status; the emulator knows the answers to the others without its server.
         "nvmlErrorString", "nvmlShutdown", "nvmlSystemGetDriverVersion"})
 
 
