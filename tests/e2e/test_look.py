@@ -12,7 +12,7 @@ def test_ps_without_a_driver_says_so_and_how_to_try(bare):
     done = bare.brim("ps")
     assert done.returncode == 1
     assert "driver" in done.stderr
-    assert "brim emulate --gpu rtx4070ti -- brim ps" in done.stderr
+    assert done.stderr.count("brim emulate --gpu rtx4070ti -- ") == 1
     assert done.stdout == ""
 
 
