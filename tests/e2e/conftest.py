@@ -49,6 +49,11 @@ link.recv(1)
 def pytest_configure(config):
     config.addinivalue_line("markers", "not_sanitized: loads emulated libraries into a program "
                                        "that is not ours; skipped in a sanitized build")
+    # A shell starts what it puts in the background with these ignored, and so would every program
+    # that a test interrupts.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def build_option(build, name):

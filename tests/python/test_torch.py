@@ -96,8 +96,7 @@ with brim.lease("server", resident="3GiB") as lease:
         program.stdin.write(where + "\n")
         program.stdin.flush()
         program.stdout.readline()
-        machine.run("curl", "-sS", "--unix-socket", machine.runtime_dir / "api.sock", "-d",
-                    '{"name": "server"}', "http://brimd/v1/trim")
+        machine.brim("trim", "server")
         return [int(word) for word in program.stdout.readline().split()]
 
     pool, shown = trimmed("session")
