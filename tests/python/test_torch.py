@@ -6,13 +6,14 @@ import subprocess
 
 MIB = 1 << 20
 START = """
-import json, sys, threading
+import json, subprocess, sys, threading
 import brim, brim.torch
 def torch_loaded():
     import torch
     return torch
-def held():
-    return sum(l["measured_bytes"] for l in brim.ps()["leases"] if l["name"] == "server")
+def held():  # by the card itself, now: the daemon's figure may be a sample old
+    told = subprocess.run(["brim", "emulate", "--stats"], stdout=subprocess.PIPE, check=True)
+    return json.loads(told.stdout)["gpus"][0]["used_bytes"]
 """
 
 
@@ -96,7 +97,7 @@ with brim.lease("server", resident="3GiB") as lease:
         program.stdin.write(where + "\n")
         program.stdin.flush()
         program.stdout.readline()
-        machine.brim("trim", "server")
+        assert machine.brim("trim", "server").returncode == 0
         return [int(word) for word in program.stdout.readline().split()]
 
     pool, shown = trimmed("session")
