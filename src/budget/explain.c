@@ -17,12 +17,24 @@ static void name_copy(char to[CLAIM_NAME_BYTES], const char *from)
     to[bytes] = '\0';
 }
 
+/* What it may still take beyond what its state claims: a burst that is taken, or that the load peak
+ * covers, is in the charge already. */
+static uint64_t may_take_bytes(const struct part *part)
+{
+    const uint64_t most_bytes = part->resident_bytes + part->burst_bytes;
+    const uint64_t claimed_bytes = part_claimed_bytes(part);
+
+    if (part->lease->state == LEASE_STATE_DRAINING || most_bytes < claimed_bytes)
+        return 0;
+    return most_bytes - claimed_bytes;
+}
+
 static void holder_fill(const struct part *part, struct refusal_holder *holder)
 {
     holder->lease_id = part->lease->id;
     name_copy(holder->name, part->lease->claim.name);
     holder->charge_bytes = part_charge_bytes(part);
-    holder->burst_bytes = part->lease->state == LEASE_STATE_DRAINING ? 0 : part->burst_bytes;
+    holder->burst_bytes = may_take_bytes(part);
     holder->state = (uint8_t)part->lease->state;
 }
 

@@ -45,6 +45,23 @@ static void test_a_holder_whose_burst_could_never_be_served_is_held_at_admission
     budget_free(budget);
 }
 
+static void test_a_reason_names_only_the_burst_that_is_yet_to_come(void)
+{
+    struct budget *budget = kit_budget(1);
+    struct claim first = kit_claim("first", 5 * GIB, 2 * GIB);
+    struct claim second = kit_claim("second", 7 * GIB, 0);
+    struct refusal refusal;
+
+    first.parts[0].load_peak_bytes = 7 * GIB; /* the load covers a burst */
+    const uint64_t id = kit_grant(budget, &first, 0);
+    CHECK_EQ_U64(kit_refused(budget, &second, 0).holders[0].burst_bytes, 0);
+    CHECK(budget_ready(budget, id, 1) == BUDGET_GRANTED);
+    CHECK_EQ_U64(kit_refused(budget, &second, 1).holders[0].burst_bytes, 2 * GIB);
+    CHECK(budget_burst_begin(budget, id, GIB / 2, 2, 1000, &refusal) == BUDGET_GRANTED);
+    CHECK_EQ_U64(kit_refused(budget, &second, 2).holders[0].burst_bytes, 3 * GIB / 2);
+    budget_free(budget);
+}
+
 static void test_the_reserve_is_never_granted(void)
 {
     struct budget *budget = kit_budget(1);
@@ -327,6 +344,7 @@ static void test_the_table_of_leases_is_bounded(void)
 
 TESTS(TEST(test_two_leases_share_what_their_peaks_together_would_not_fit),
       TEST(test_a_holder_whose_burst_could_never_be_served_is_held_at_admission),
+      TEST(test_a_reason_names_only_the_burst_that_is_yet_to_come),
       TEST(test_the_reserve_is_never_granted),
       TEST(test_a_claim_larger_than_the_card_is_refused_at_once_however_long_it_would_wait),
       TEST(test_hostile_sizes_are_refused_and_change_nothing),
