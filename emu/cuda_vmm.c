@@ -111,6 +111,10 @@ static CUresult map(CUdeviceptr address, uint64_t bytes, struct memory *memory)
                                   .mapping = made };
     made->memory = memory;
     made->reservation = reservation;
+    made->next = reservation->mappings;
+    if (made->next)
+        made->next->previous = made;
+    reservation->mappings = made;
     memory->mapping_count++;
     space_set(address, made->range.page_count, &made->range);
     return CUDA_SUCCESS;
@@ -156,6 +160,12 @@ static void unmap(struct mapping *mapping)
     space_set(mapping->range.base, mapping->range.page_count, NULL);
     memory->mapping_count--;
     vmm_settle(memory);
+    if (mapping->next)
+        mapping->next->previous = mapping->previous;
+    if (mapping->previous)
+        mapping->previous->next = mapping->next;
+    else
+        mapping->reservation->mappings = mapping->next;
     free(mapping);
 }
 

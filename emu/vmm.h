@@ -37,12 +37,14 @@ struct reservation {
     CUdeviceptr address; /* as given to the program */
     uint64_t bytes;
     uint64_t id;
+    struct mapping *mappings; /* owned */
 };
 
 struct mapping {
     struct range range;
     struct memory *memory; /* referred to */
     struct reservation *reservation;
+    struct mapping *next, *previous; /* of the reservation */
     unsigned char access[EMU_GPU_MAX]; /* CU_MEM_ACCESS_FLAGS_*, by gpu of this process */
 };
 

@@ -74,6 +74,17 @@ def children_of(pid):
     return found
 
 
+def watch(pids):
+    """A descriptor for each that is still there; it is readable when the process has ended."""
+    found = []
+    for pid in pids:
+        try:
+            found.append(os.pidfd_open(pid))
+        except ProcessLookupError:
+            pass  # it has ended
+    return found
+
+
 def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
@@ -91,7 +102,9 @@ def daemon_pid():
 
 
 def idle_figure():
-    """What is there when nothing runs."""
+    """What is there when nothing runs. The last daemon may have been killed when nobody needed the
+    next one any more."""
+    brim("daemon", "start")
     status = json.loads(brim("ps", "--json").stdout)
     pid = status["daemon"]["pid"]
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -255,7 +268,7 @@ class Batch:
         return int(bool(pids) and kill(self.chance.choice(pids)))
 
     def kill_batch(self):
-        workers = [os.pidfd_open(pid) for pid in children_of(self.process.pid)]
+        workers = watch(children_of(self.process.pid))
         self.process.kill()
         self.process.wait(SILENCE_S)
         for worker in workers:  # they end with it: none may write into the next run
