@@ -14,12 +14,14 @@
  * and facts are arguments, decisions come out as values. One thread.
  *
  * Laws, checked by budget_check():
- *   1 never over   at every grant, on each gpu: Σ charges + draining + reserve + foreign <=
- * capacity, and the facts are at most facts_max_age_ms old 2 progress     at every grant of
- * residence: reserve + foreign + draining + Σ resident + the largest burst (or load_peak - resident
- * while one loads) of any holder <= capacity 3 one owner    every charged byte belongs to exactly
- * one lease; the sums equal their parts 4 overtaking   a waiter is passed at most overtake_max
- * times or for overtake_ms, whichever is first; after age_ms it rises one priority
+ *
+ * 1. Never over: at every grant, on each gpu, Σ charges + draining + reserve + foreign <= capacity,
+ *    and the facts are at most facts_max_age_ms old.
+ * 2. Progress: at every grant of residence, reserve + foreign + draining + Σ resident + the largest
+ *    burst (or load_peak - resident while one loads) of any holder <= capacity.
+ * 3. One owner: every charged byte belongs to exactly one lease; the sums equal their parts.
+ * 4. Overtaking: a waiter is passed at most overtake_max times or for overtake_ms, whichever is
+ *    first; after age_ms it rises one priority.
  *
  *            budget_acquire           budget_ready          budget_burst_begin
  *   (none) ------> QUEUED ---> LOADING -----------> IDLE <-----------------> BUSY
