@@ -83,7 +83,7 @@ struct decision {
     uint64_t lease_id;
     uint32_t gpu;
     uint64_t bytes;
-    struct refusal refusal; /* REFUSED, BURST_REFUSED, ASK_STOP: why */
+    struct refusal refusal; /* REFUSED, BURST_REFUSED, ASK_STOP: why; else only its kind, NONE */
 };
 
 struct budget; /* opaque; owned by whoever called budget_new */
@@ -147,6 +147,8 @@ int budget_release(struct budget *budget, uint64_t lease_id, uint64_t now_ms);
 void budget_advance(struct budget *budget, uint64_t now_ms);
 /* When budget_advance() is due next; CLOCK_NEVER_MS: not before something else happens. */
 uint64_t budget_next_wakeup_ms(const struct budget *budget);
+/* Of that, when the first wait's deadline comes. */
+uint64_t budget_next_deadline_ms(const struct budget *budget);
 /* Take the oldest decision; false when there is none. */
 bool budget_next_decision(struct budget *budget, struct decision *ret_decision);
 

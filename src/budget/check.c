@@ -162,9 +162,15 @@ void budget_check(const struct budget *budget)
     for (uint32_t i = 0; i < budget->queue.scope_count; i++) {
         uint32_t in_scope = 0;
 
-        for (uint32_t k = 0; k < WAIT_CLASS_COUNT; k++)
-            in_scope += check_line(&budget->queue, &budget->queue.scopes[i]->lines[k],
-                                   i > 0 && k >= WAIT_CLAIM_BACKGROUND);
+        for (uint32_t k = 0; k < WAIT_CLASS_COUNT; k++) {
+            const struct wait_scope *scope = budget->queue.scopes[i];
+            uint32_t in_line =
+                check_line(&budget->queue, &scope->lines[k], i > 0 && k >= WAIT_CLAIM_BACKGROUND);
+
+            check((scope->waiting >> k & 1) == (in_line > 0), "4: where somebody waits is known",
+                  i);
+            in_scope += in_line;
+        }
         check(in_scope == budget->queue.scopes[i]->count, "4: waiters are counted", i);
         waiting += in_scope;
     }

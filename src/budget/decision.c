@@ -59,8 +59,10 @@ bool decisions_take(struct decisions *decisions, struct decision *ret_decision)
     ret_decision->bytes = record->bytes;
     if (record->refusal)
         ret_decision->refusal = *record->refusal;
-    else
+    else if (record->reason != REFUSAL_NONE)
         ret_decision->refusal = (struct refusal){ .kind = record->reason, .gpu = record->gpu };
+    else
+        ret_decision->refusal.kind = REFUSAL_NONE;
     free(record->refusal);
     return true;
 }

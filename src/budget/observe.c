@@ -71,12 +71,24 @@ static void part_say_overdraft(struct budget *budget, const struct part *part)
                                                                  .bytes = part->overdraft_bytes });
 }
 
+/* Most parts are, at most samples: then there is nothing to count anew. */
+static bool part_is_as_before(const struct part *part, uint64_t measured_bytes)
+{
+    return measured_bytes == part->measured_bytes &&
+           part->overdraft_bytes == above(measured_bytes, part->claimed_peak_bytes) &&
+           part->lease->state != LEASE_STATE_DRAINING;
+}
+
 static void part_measure(struct budget *budget, struct part *part, uint64_t measured_bytes,
                          bool is_newer_than_release)
 {
     struct ledger *ledger = part->ledger;
     uint64_t overdraft_bytes = part->overdraft_bytes;
 
+    if (part_is_as_before(part, measured_bytes)) {
+        part->claimed_peak_bytes = part_claimed_bytes(part);
+        return;
+    }
     ledger->measured_bytes += measured_bytes - part->measured_bytes;
     part->measured_bytes = measured_bytes;
     if (part->lease->state == LEASE_STATE_DRAINING) {

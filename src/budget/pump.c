@@ -142,8 +142,10 @@ static bool gpu_grant_one(struct budget *budget, struct ledger *ledger, bool is_
         return false;
     waiter = queue_closed(&budget->queue, ledger->gpu, is_burst, budget->now_ms);
     if (waiter) {
-        verdict = admit_waiter(budget, waiter);
         waiter->is_closed = true;
+        if (!waitlist_may_fit(waiter, &walk.room))
+            return false;
+        verdict = admit_waiter(budget, waiter);
         return verdict_is_yes(&verdict) && waiter_grant(budget, waiter, &verdict);
     }
     queue_walk_begin(&walk);
@@ -284,6 +286,11 @@ void budget_advance(struct budget *budget, uint64_t now_ms)
     for (uint32_t gpu = 0; gpu < budget->gpu_count; gpu++)
         budget_drain_lost(budget, gpu);
     budget_pump(budget);
+}
+
+uint64_t budget_next_deadline_ms(const struct budget *budget)
+{
+    return queue_next_ms(&budget->queue);
 }
 
 uint64_t budget_next_wakeup_ms(const struct budget *budget)

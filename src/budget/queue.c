@@ -62,10 +62,12 @@ void queue_enter(struct queue *queue, struct lease *lease, const struct room *ne
 {
     struct wait_scope *scope = queue_scope(queue, lease);
     struct waiter *waiter = &lease->waiter;
+    uint32_t line = wait_class(lease, waiter->is_burst);
 
     waiter->seq = queue->next_seq++;
     waiter->queued_ms = now_ms;
-    waitlist_append(&scope->lines[wait_class(lease, waiter->is_burst)], waiter, need);
+    waitlist_append(&scope->lines[line], waiter, need);
+    scope->waiting |= UINT32_C(1) << line;
     heap_push(&queue->timers, &waiter->timer, UINT64_MAX - waiter->deadline_ms);
     scope->count++;
     scope->burst_count += waiter->is_burst;
@@ -89,15 +91,19 @@ void queue_leave(struct queue *queue, struct lease *lease)
 {
     struct waiter *waiter = &lease->waiter;
     struct wait_scope *scope;
+    uint32_t line;
 
     if (!waiter->list)
         return;
     overdue_unlink(queue, waiter);
     scope = queue_scope(queue, lease);
+    line = wait_class(lease, waiter->is_burst);
     scope->count--;
     scope->burst_count -= waiter->is_burst;
     queue->count--;
     waitlist_remove(waiter);
+    if (waitlist_count(&scope->lines[line]) == 0)
+        scope->waiting &= ~(UINT32_C(1) << line);
     heap_remove(&queue->timers, &waiter->timer);
 }
 
@@ -141,35 +147,38 @@ static struct waiter *line_closed(const struct queue *queue, const struct waitli
     return NULL;
 }
 
-/* The lines of one kind on a gpu: [0] wide, [1] its own. */
-static const struct waitlist *gpu_line(const struct queue *queue, uint32_t gpu, uint32_t side,
-                                       bool is_burst, uint32_t priority)
+/* The lines of one kind that concern a gpu: three wide ones, then its own; by priority. */
+static const struct waitlist *gpu_line(const struct queue *queue, uint32_t gpu, bool is_burst,
+                                       uint32_t number)
 {
-    const struct wait_scope *scope = queue->scopes[side == 0 ? 0 : 1 + gpu];
+    const struct wait_scope *scope = queue->scopes[number < CLAIM_PRIORITY_COUNT ? 0 : 1 + gpu];
 
-    return &scope->lines[(is_burst ? 0 : WAIT_CLAIM_BACKGROUND) + priority];
+    return &scope->lines[(is_burst ? 0 : WAIT_CLAIM_BACKGROUND) + number % CLAIM_PRIORITY_COUNT];
 }
 
-static uint32_t scope_count(const struct wait_scope *scope, bool is_burst)
+/* A bit for each of these lines where somebody waits. */
+static uint32_t gpu_waiting(const struct queue *queue, uint32_t gpu, bool is_burst)
 {
-    return is_burst ? scope->burst_count : scope->count - scope->burst_count;
+    const uint32_t shift = is_burst ? 0 : WAIT_CLAIM_BACKGROUND;
+    const uint32_t mask = (UINT32_C(1) << CLAIM_PRIORITY_COUNT) - 1;
+    const uint32_t wide = (queue->scopes[0]->waiting >> shift) & mask;
+
+    return wide | ((queue->scopes[1 + gpu]->waiting >> shift) & mask) << CLAIM_PRIORITY_COUNT;
 }
 
 bool queue_is_waited_for(const struct queue *queue, uint32_t gpu, bool is_burst)
 {
-    return scope_count(queue->scopes[0], is_burst) > 0 ||
-           scope_count(queue->scopes[1 + gpu], is_burst) > 0;
+    return gpu_waiting(queue, gpu, is_burst) != 0;
 }
 
 struct waiter *queue_closed(const struct queue *queue, uint32_t gpu, bool is_burst, uint64_t now_ms)
 {
     struct waiter *first = NULL;
 
-    if (!queue_is_waited_for(queue, gpu, is_burst))
-        return NULL;
-    for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++) {
-        const struct waitlist *line = gpu_line(queue, gpu, i & 1, is_burst, i / 2);
-        struct waiter *waiter = line_closed(queue, line, gpu, now_ms);
+    for (uint32_t waiting = gpu_waiting(queue, gpu, is_burst); waiting; waiting &= waiting - 1) {
+        uint32_t number = (uint32_t)__builtin_ctz(waiting);
+        struct waiter *waiter =
+            line_closed(queue, gpu_line(queue, gpu, is_burst, number), gpu, now_ms);
 
         if (waiter && (!first || waiter->seq < first->seq))
             first = waiter;
@@ -181,49 +190,49 @@ struct waiter *queue_closed(const struct queue *queue, uint32_t gpu, bool is_bur
 static uint64_t slot_level(const struct queue *queue, const struct waitlist_slot *slot,
                            uint32_t priority, uint64_t now_ms)
 {
-    uint64_t risen = (now_ms - slot->queued_ms) / queue->limits->age_ms;
+    uint64_t waited_ms = now_ms - slot->queued_ms;
+    uint64_t risen = waited_ms < queue->limits->age_ms ? 0 : waited_ms / queue->limits->age_ms;
 
     return risen < CLAIM_PRIORITY_INTERACTIVE - priority ? priority + risen
                                                          : CLAIM_PRIORITY_INTERACTIVE;
 }
 
+static void walk_find(struct queue_walk *walk, uint32_t number, uint32_t from)
+{
+    walk->places[number] =
+        waitlist_find(gpu_line(walk->queue, walk->gpu, walk->is_burst, number), from, &walk->room);
+    if (walk->places[number] == WAITLIST_NONE)
+        walk->left &= ~(UINT32_C(1) << number);
+}
+
 void queue_walk_begin(struct queue_walk *walk)
 {
-    for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++)
-        walk->places[i & 1][i / 2] = waitlist_find(
-            gpu_line(walk->queue, walk->gpu, i & 1, walk->is_burst, i / 2), 0, &walk->room);
+    walk->left = gpu_waiting(walk->queue, walk->gpu, walk->is_burst);
+    for (uint32_t left = walk->left; left; left &= left - 1)
+        walk_find(walk, (uint32_t)__builtin_ctz(left), 0);
 }
 
 struct waiter *queue_walk_next(struct queue_walk *walk)
 {
-    const struct waitlist *best_line = NULL;
     const struct waitlist_slot *best = NULL;
-    uint32_t best_i = 0;
+    uint32_t best_number = 0;
     uint64_t best_level = 0;
 
-    for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++) {
-        const struct waitlist *line =
-            gpu_line(walk->queue, walk->gpu, i & 1, walk->is_burst, i / 2);
-        uint32_t place = walk->places[i & 1][i / 2];
-        const struct waitlist_slot *slot;
-        uint64_t level;
+    for (uint32_t left = walk->left; left; left &= left - 1) {
+        uint32_t number = (uint32_t)__builtin_ctz(left);
+        const struct waitlist *line = gpu_line(walk->queue, walk->gpu, walk->is_burst, number);
+        const struct waitlist_slot *slot = &line->slots[walk->places[number]];
+        uint64_t level = slot_level(walk->queue, slot, number % CLAIM_PRIORITY_COUNT, walk->now_ms);
 
-        if (place == WAITLIST_NONE)
-            continue;
-        slot = &line->slots[place];
-        level = slot_level(walk->queue, slot, i / 2, walk->now_ms);
         if (best && (level < best_level || (level == best_level && slot->seq > best->seq)))
             continue;
         best = slot;
         best_level = level;
-        best_line = line;
-        best_i = i;
+        best_number = number;
     }
-    if (!best)
-        return NULL;
-    walk->places[best_i & 1][best_i / 2] =
-        waitlist_find(best_line, walk->places[best_i & 1][best_i / 2] + 1, &walk->room);
-    return best->waiter;
+    if (best)
+        walk_find(walk, best_number, walk->places[best_number] + 1);
+    return best ? best->waiter : NULL;
 }
 
 /* The end of the front part of a line that has risen to `level` or above. */
@@ -259,13 +268,12 @@ static uint32_t line_end_of_passed(const struct queue *queue, const struct waitl
 static void scope_pass(struct queue *queue, struct wait_scope *scope, const struct waiter *waiter,
                        bool is_burst, uint64_t now_ms)
 {
-    if (scope->count == 0)
-        return;
-    for (uint32_t i = 0; i < WAIT_CLASS_COUNT; i++) {
+    for (uint32_t waiting = scope->waiting; waiting; waiting &= waiting - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(waiting);
         struct waitlist *line = &scope->lines[i];
         bool is_burst_line = i < WAIT_CLAIM_BACKGROUND;
 
-        if (waitlist_count(line) == 0 || (is_burst && !is_burst_line))
+        if (is_burst && !is_burst_line)
             continue;
         if (!waiter || is_burst_line != is_burst)
             waitlist_pass(line, line->length);
@@ -307,12 +315,12 @@ uint32_t queue_count_before(const struct queue *queue, uint32_t gpu, const struc
 {
     uint32_t count = 0;
 
-    if (!queue_is_waited_for(queue, gpu, is_burst))
-        return 0;
-    for (uint32_t i = 0; i < 2 * CLAIM_PRIORITY_COUNT; i++) {
-        const struct waitlist *line = gpu_line(queue, gpu, i & 1, is_burst, i / 2);
+    for (uint32_t waiting = gpu_waiting(queue, gpu, is_burst); waiting; waiting &= waiting - 1) {
+        uint32_t number = (uint32_t)__builtin_ctz(waiting);
+        const struct waitlist *line = gpu_line(queue, gpu, is_burst, number);
         uint32_t end =
-            waiter ? line_end_of_before(queue, line, i / 2, waiter, now_ms) : line->length;
+            waiter ? line_end_of_before(queue, line, number % CLAIM_PRIORITY_COUNT, waiter, now_ms)
+                   : line->length;
 
         count += waitlist_count_before(line, end);
     }

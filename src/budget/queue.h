@@ -45,6 +45,7 @@ enum wait_class {
 
 struct wait_scope {
     struct waitlist lines[WAIT_CLASS_COUNT];
+    uint32_t waiting;     /* a bit for each line where somebody waits */
     uint32_t count;       /* of all */
     uint32_t burst_count; /* of these: bursts */
 };
@@ -89,7 +90,8 @@ struct queue_walk {
     bool is_burst;
     uint64_t now_ms;
     struct room room;
-    uint32_t places[2][3]; /* in the wide scope and in the gpu's; by priority */
+    uint32_t left;      /* a bit for each line where one is left */
+    uint32_t places[6]; /* of the next one there: three wide lines, the gpu's three; by priority */
 };
 void queue_walk_begin(struct queue_walk *walk);
 struct waiter *queue_walk_next(struct queue_walk *walk);

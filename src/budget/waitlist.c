@@ -170,7 +170,7 @@ uint32_t waitlist_find(const struct waitlist *list, uint32_t from, const struct 
 
     if (from < list->front)
         from = list->front;
-    if (from >= list->length)
+    if (from >= list->length || !node_may_fit(&list->nodes[1], room))
         return WAITLIST_NONE;
     node = list->capacity + from;
     for (;;) {
@@ -187,6 +187,13 @@ uint32_t waitlist_find(const struct waitlist *list, uint32_t from, const struct 
             return WAITLIST_NONE;
         node++;
     }
+}
+
+bool waitlist_may_fit(const struct waiter *waiter, const struct room *room)
+{
+    const struct waitlist *list = waiter->list;
+
+    return node_may_fit(&list->nodes[list->capacity + waiter->place], room);
 }
 
 uint32_t waitlist_count_before(const struct waitlist *list, uint32_t end)

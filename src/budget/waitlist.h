@@ -80,6 +80,8 @@ static inline uint32_t waitlist_count(const struct waitlist *list)
 
 /* The first place at or after `from` whose waiter could fit into room (NULL: any waiter). */
 uint32_t waitlist_find(const struct waitlist *list, uint32_t from, const struct room *room);
+/* Could this waiter fit? */
+bool waitlist_may_fit(const struct waiter *waiter, const struct room *room);
 /* How many wait at places below `end`. */
 uint32_t waitlist_count_before(const struct waitlist *list, uint32_t end);
 /* The end of the front part that came before seq; that waits since queued_ms or longer. */
