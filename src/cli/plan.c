@@ -144,16 +144,17 @@ static json_t *times_json(const struct sim_times *times)
 static json_t *result_json(const struct sim_policy *policy, const struct sim_result *result,
                            double taken_s)
 {
-    return json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:f, s:I, s:f}", "policy",
-        policy->name, "jobs", (json_int_t)result->jobs, "granted", (json_int_t)result->granted,
-        "never_fit", (json_int_t)result->never_fit, "gave_up", (json_int_t)result->gave_up,
-        "evicted", (json_int_t)result->evicted, "bursts", (json_int_t)result->bursts,
-        "bursts_refused", (json_int_t)result->bursts_refused, "overfull",
-        (json_int_t)result->overfull, "waits", times_json(&result->waits), "burst_waits",
-        times_json(&result->burst_waits), "worst_passed", (json_int_t)result->worst_passed,
-        "used_pct", result->used_pct, "events", (json_int_t)result->events, "events_per_s",
-        taken_s > 0.0 ? (double)result->events / taken_s : 0.0);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:f, s:I, s:f}",
+                     "policy", sim_policy_name(policy), "jobs", (json_int_t)result->jobs, "granted",
+                     (json_int_t)result->granted, "never_fit", (json_int_t)result->never_fit,
+                     "gave_up", (json_int_t)result->gave_up, "evicted", (json_int_t)result->evicted,
+                     "bursts", (json_int_t)result->bursts, "bursts_refused",
+                     (json_int_t)result->bursts_refused, "overfull", (json_int_t)result->overfull,
+                     "waits", times_json(&result->waits), "burst_waits",
+                     times_json(&result->burst_waits), "worst_passed",
+                     (json_int_t)result->worst_passed, "used_pct", result->used_pct, "events",
+                     (json_int_t)result->events, "events_per_s",
+                     taken_s > 0.0 ? (double)result->events / taken_s : 0.0);
 }
 
 struct row {
@@ -169,7 +170,7 @@ static int add_row(struct table *table, const struct sim_policy *policy,
                          sim_times_per_mille(&result->waits, 990), result->waits.most_ms };
     size_t at = 0;
 
-    (void)snprintf(row.cells[at++], sizeof(row.cells[0]), "%s", policy->name);
+    (void)snprintf(row.cells[at++], sizeof(row.cells[0]), "%s", sim_policy_name(policy));
     (void)snprintf(row.cells[at++], sizeof(row.cells[0]), "%" PRIu64, result->granted);
     for (size_t i = 0; i < 3; i++)
         (void)duration_format(waits[i], row.cells[at++]);

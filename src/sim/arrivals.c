@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -12,7 +11,7 @@
 
 /* Kinds of programs: parts of what a gpu can give, in thousandths, and mean times. */
 static const struct {
-    const char *name;
+    char name[8];
     uint32_t resident, burst, load_peak;
     uint32_t load_ms, run_ms, idle_ms, busy_ms;
     uint32_t share; /* of a hundred arrivals */
@@ -84,7 +83,7 @@ static void make_job(struct sim_arrivals *arrivals, struct sim_job *job)
                              .run_ms = draw_time(arrivals, kinds[kind].run_ms),
                              .idle_ms = draw_near(arrivals, kinds[kind].idle_ms),
                              .busy_ms = draw_near(arrivals, kinds[kind].busy_ms) };
-    (void)snprintf(job->claim.name, sizeof(job->claim.name), "%s", kinds[kind].name);
+    memcpy(job->claim.name, kinds[kind].name, sizeof(kinds[kind].name));
     job->claim.parts[0] =
         (struct claim_part){ .gpu = CLAIM_GPU_ANY,
                              .resident_bytes = kinds[kind].resident * per_mille,

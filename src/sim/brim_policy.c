@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "budget/budget.h"
+#include "sim/policy.h"
 #include "sim/sim.h"
 
 struct brim {
@@ -112,7 +113,7 @@ static int measured_add(struct brim *brim, size_t count, const struct sim_live *
 
 static void observe(struct brim *brim, uint32_t gpu)
 {
-    struct budget_facts facts = { .used_bytes = sim_foreign_bytes(brim->sim, gpu),
+    struct budget_facts facts = { .used_bytes = brim->sim->foreign_bytes[gpu],
                                   .has_process_bytes = true };
 
     for (struct sim_live *live = brim->running[gpu]; live; live = live->next) {
@@ -123,14 +124,14 @@ static void observe(struct brim *brim, uint32_t gpu)
     facts.measured = brim->measured;
     brim->is_asked[gpu] = false;
     brim->has_changed[gpu] = false;
-    brim->fresh_until_ms[gpu] = sim_now_ms(brim->sim) + brim->facts_max_age_ms;
-    (void)budget_observe(brim->budget, gpu, &facts, sim_now_ms(brim->sim));
+    brim->fresh_until_ms[gpu] = brim->sim->now_ms + brim->facts_max_age_ms;
+    (void)budget_observe(brim->budget, gpu, &facts, brim->sim->now_ms);
 }
 
 static void freshen(struct brim *brim, uint32_t gpu)
 {
-    for (uint32_t i = 0; i < sim_gpu_count(brim->sim); i++)
-        if ((gpu == CLAIM_GPU_ANY || i == gpu) && brim->fresh_until_ms[i] < sim_now_ms(brim->sim))
+    for (uint32_t i = 0; i < brim->sim->gpu_count; i++)
+        if ((gpu == CLAIM_GPU_ANY || i == gpu) && brim->fresh_until_ms[i] < brim->sim->now_ms)
             observe(brim, i);
 }
 
@@ -179,7 +180,7 @@ static void act_all(struct brim *brim)
         while (budget_next_decision(brim->budget, &decision))
             act(brim, &decision);
         is_done = true;
-        for (uint32_t gpu = 0; gpu < sim_gpu_count(brim->sim); gpu++) {
+        for (uint32_t gpu = 0; gpu < brim->sim->gpu_count; gpu++) {
             if (!brim->is_asked[gpu] || !brim->has_changed[gpu])
                 continue;
             observe(brim, gpu);
@@ -192,7 +193,7 @@ static void change(struct brim *brim, const struct sim_live *live)
 {
     uint32_t gpu = live->state == SIM_WAITING ? live->job.claim.parts[0].gpu : live->gpu;
 
-    for (uint32_t i = 0; i < sim_gpu_count(brim->sim); i++)
+    for (uint32_t i = 0; i < brim->sim->gpu_count; i++)
         if (gpu == CLAIM_GPU_ANY || i == gpu)
             brim->has_changed[i] = true;
     act_all(brim);
@@ -222,9 +223,9 @@ static int brim_open(struct sim *sim, void **ret_state)
     brim->facts_max_age_ms = limits.facts_max_age_ms;
     if (slots_reserve(brim) == 0)
         r = budget_new(&limits, &brim->budget);
-    for (uint32_t i = 0; i < sim_gpu_count(sim) && r == 0; i++)
-        r = budget_add_gpu(brim->budget, sim_gpu(sim, i)->capacity_bytes,
-                           sim_gpu(sim, i)->reserve_bytes, &gpu);
+    for (uint32_t i = 0; i < sim->gpu_count && r == 0; i++)
+        r = budget_add_gpu(brim->budget, sim->gpus[i].capacity_bytes, sim->gpus[i].reserve_bytes,
+                           &gpu);
     if (r < 0) {
         brim_close(brim);
         return r;
@@ -236,7 +237,7 @@ static int brim_open(struct sim *sim, void **ret_state)
 static int brim_arrive(void *state, struct sim_live *live)
 {
     struct brim *brim = state;
-    uint64_t now_ms = sim_now_ms(brim->sim);
+    uint64_t now_ms = brim->sim->now_ms;
     struct budget_lease_view view;
     int r = slots_reserve(brim);
 
@@ -265,7 +266,7 @@ static void brim_ready(void *state, struct sim_live *live)
 {
     struct brim *brim = state;
 
-    (void)budget_ready(brim->budget, live->lease_id, sim_now_ms(brim->sim));
+    (void)budget_ready(brim->budget, live->lease_id, brim->sim->now_ms);
     change(brim, live);
 }
 
@@ -275,7 +276,7 @@ static int brim_burst_begin(void *state, struct sim_live *live)
     int r;
 
     freshen(brim, live->gpu);
-    r = budget_burst_begin(brim->budget, live->lease_id, 0, sim_now_ms(brim->sim), CLOCK_NEVER_MS,
+    r = budget_burst_begin(brim->budget, live->lease_id, 0, brim->sim->now_ms, CLOCK_NEVER_MS,
                            NULL);
     if (r == BUDGET_QUEUED)
         change(brim, live);
@@ -288,7 +289,7 @@ static void brim_burst_end(void *state, struct sim_live *live)
 {
     struct brim *brim = state;
 
-    (void)budget_burst_end(brim->budget, live->lease_id, sim_now_ms(brim->sim));
+    (void)budget_burst_end(brim->budget, live->lease_id, brim->sim->now_ms);
     change(brim, live);
 }
 
@@ -298,7 +299,7 @@ static void brim_leave(void *state, struct sim_live *live)
 
     run_no_more(brim, live);
     slots_drop(brim, live->lease_id);
-    (void)budget_release(brim->budget, live->lease_id, sim_now_ms(brim->sim));
+    (void)budget_release(brim->budget, live->lease_id, brim->sim->now_ms);
     if (live->is_stopping)
         observe(brim, live->gpu); /* enough now, or must the next one go? */
     change(brim, live);
@@ -318,14 +319,18 @@ static uint64_t brim_next_ms(const void *state)
 {
     const struct brim *brim = state;
 
-    return budget_next_wakeup_ms(brim->budget);
+    /* Who wants newer facts gets them with the next change. */
+    for (uint32_t gpu = 0; gpu < brim->sim->gpu_count; gpu++)
+        if (brim->has_changed[gpu])
+            return budget_next_wakeup_ms(brim->budget);
+    return budget_next_deadline_ms(brim->budget);
 }
 
 static void brim_advance(void *state)
 {
     struct brim *brim = state;
 
-    budget_advance(brim->budget, sim_now_ms(brim->sim));
+    budget_advance(brim->budget, brim->sim->now_ms);
     act_all(brim);
 }
 

@@ -10,14 +10,13 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "sim/policy.h"
 
-struct sim {
+struct play {
+    struct sim sim; /* first: a policy knows only this */
     const struct sim_policy *policy;
     void *policy_state; /* owned */
-    const struct sim_gpu *gpus;
-    uint32_t gpu_count;
-    uint64_t now_ms;
-    uint64_t foreign_bytes[SIM_GPU_MAX], used_bytes[SIM_GPU_MAX];
+    uint64_t used_bytes[SIM_GPU_MAX];
     bool is_overfull[SIM_GPU_MAX];
     struct heap timers;                     /* UINT64_MAX - when */
     struct waitlist lines[SIM_GPU_MAX + 1]; /* who waits for a gpu; the last: for any */
@@ -30,63 +29,53 @@ struct sim {
     struct sim_result *result;
 };
 
-uint64_t sim_now_ms(const struct sim *sim)
+const char *sim_policy_name(const struct sim_policy *policy)
 {
-    return sim->now_ms;
+    return policy->name;
 }
 
-uint32_t sim_gpu_count(const struct sim *sim)
+static struct play *play_of(struct sim *sim)
 {
-    return sim->gpu_count;
+    return (struct play *)sim;
 }
 
-const struct sim_gpu *sim_gpu(const struct sim *sim, uint32_t gpu)
-{
-    return &sim->gpus[gpu];
-}
-
-uint64_t sim_foreign_bytes(const struct sim *sim, uint32_t gpu)
-{
-    return sim->foreign_bytes[gpu];
-}
-
-static void set_timer(struct sim *sim, struct sim_live *live, uint64_t at_ms)
+static void set_timer(struct play *play, struct sim_live *live, uint64_t at_ms)
 {
     if (live->timer.place > 0)
-        heap_update(&sim->timers, &live->timer, UINT64_MAX - at_ms);
+        heap_update(&play->timers, &live->timer, UINT64_MAX - at_ms);
     else
-        heap_push(&sim->timers, &live->timer, UINT64_MAX - at_ms);
+        heap_push(&play->timers, &live->timer, UINT64_MAX - at_ms);
 }
 
-static void note_overfull(struct sim *sim, uint32_t gpu)
+static void note_overfull(struct play *play, uint32_t gpu)
 {
     bool is_overfull =
-        sim->used_bytes[gpu] + sim->foreign_bytes[gpu] > sim->gpus[gpu].capacity_bytes;
+        play->used_bytes[gpu] + play->sim.foreign_bytes[gpu] > play->sim.gpus[gpu].capacity_bytes;
 
-    if (is_overfull && !sim->is_overfull[gpu])
-        sim->result->overfull++;
-    sim->is_overfull[gpu] = is_overfull;
+    if (is_overfull && !play->is_overfull[gpu])
+        play->result->overfull++;
+    play->is_overfull[gpu] = is_overfull;
 }
 
-static void set_used(struct sim *sim, struct sim_live *live, uint64_t bytes)
+static void set_used(struct play *play, struct sim_live *live, uint64_t bytes)
 {
-    sim->used_sum_bytes += bytes - live->used_bytes;
-    sim->used_bytes[live->gpu] += bytes - live->used_bytes;
+    play->used_sum_bytes += bytes - live->used_bytes;
+    play->used_bytes[live->gpu] += bytes - live->used_bytes;
     live->used_bytes = bytes;
-    note_overfull(sim, live->gpu);
+    note_overfull(play, live->gpu);
 }
 
-static struct waitlist *line_of(struct sim *sim, const struct sim_live *live)
+static struct waitlist *line_of(struct play *play, const struct sim_live *live)
 {
     uint32_t gpu = live->job.claim.parts[0].gpu;
 
-    return &sim->lines[gpu == CLAIM_GPU_ANY ? sim->gpu_count : gpu];
+    return &play->lines[gpu == CLAIM_GPU_ANY ? play->sim.gpu_count : gpu];
 }
 
 /* Everybody who came earlier, and waits for that gpu or for any, is passed. */
-static void note_passing(struct sim *sim, const struct sim_live *live)
+static void note_passing(struct play *play, const struct sim_live *live)
 {
-    struct waitlist *own = &sim->lines[live->gpu], *any = &sim->lines[sim->gpu_count];
+    struct waitlist *own = &play->lines[live->gpu], *any = &play->lines[play->sim.gpu_count];
 
     if (waitlist_count(own) > 0)
         waitlist_pass(own, waitlist_end_of_seq(own, live->place.seq));
@@ -94,192 +83,204 @@ static void note_passing(struct sim *sim, const struct sim_live *live)
         waitlist_pass(any, waitlist_end_of_seq(any, live->place.seq));
 }
 
-static void leave_line(struct sim *sim, struct sim_live *live)
+static void leave_line(struct play *play, struct sim_live *live)
 {
     uint64_t passed;
 
     if (!live->place.list)
         return;
     passed = waitlist_passed(live->place.list, &live->place);
-    if (passed > sim->result->worst_passed)
-        sim->result->worst_passed = passed;
+    if (passed > play->result->worst_passed)
+        play->result->worst_passed = passed;
     waitlist_remove(&live->place);
 }
 
 /* The next step of an idle one: a burst, or its end. */
-static void plan_idle(struct sim *sim, struct sim_live *live)
+static void plan_idle(struct play *play, struct sim_live *live)
 {
-    uint64_t next_ms = clock_after_ms(sim->now_ms, live->job.idle_ms);
+    uint64_t next_ms = clock_after_ms(play->sim.now_ms, live->job.idle_ms);
 
     live->state = SIM_IDLE;
     if (live->job.busy_ms == 0 || live->job.claim.parts[0].burst_bytes == 0 ||
         next_ms > live->end_ms)
         next_ms = live->end_ms;
-    set_timer(sim, live, live->is_stopping ? sim->now_ms : next_ms);
+    set_timer(play, live, live->is_stopping ? play->sim.now_ms : next_ms);
 }
 
-static void begin_load(struct sim *sim, struct sim_live *live)
+static void begin_load(struct play *play, struct sim_live *live)
 {
     const struct claim_part *part = &live->job.claim.parts[0];
 
     live->state = SIM_LOADING;
-    sim->result->granted++;
-    sim_times_add(&sim->result->waits, sim->now_ms - live->asked_ms);
-    set_used(sim, live,
+    play->result->granted++;
+    sim_times_add(&play->result->waits, play->sim.now_ms - live->asked_ms);
+    set_used(play, live,
              part->load_peak_bytes > part->resident_bytes ? part->load_peak_bytes
                                                           : part->resident_bytes);
-    set_timer(sim, live, clock_after_ms(sim->now_ms, live->job.load_ms));
+    set_timer(play, live, clock_after_ms(play->sim.now_ms, live->job.load_ms));
 }
 
-static void begin_busy(struct sim *sim, struct sim_live *live)
+static void begin_busy(struct play *play, struct sim_live *live)
 {
     const struct claim_part *part = &live->job.claim.parts[0];
-    uint64_t next_ms = clock_after_ms(sim->now_ms, live->job.busy_ms);
+    uint64_t next_ms = clock_after_ms(play->sim.now_ms, live->job.busy_ms);
 
     live->state = SIM_BUSY;
-    sim->result->bursts++;
-    sim_times_add(&sim->result->burst_waits, sim->now_ms - live->asked_ms);
-    set_used(sim, live, part->resident_bytes + part->burst_bytes);
-    set_timer(sim, live, next_ms < live->end_ms ? next_ms : live->end_ms);
+    play->result->bursts++;
+    sim_times_add(&play->result->burst_waits, play->sim.now_ms - live->asked_ms);
+    set_used(play, live, part->resident_bytes + part->burst_bytes);
+    set_timer(play, live, next_ms < live->end_ms ? next_ms : live->end_ms);
 }
 
 void sim_grant(struct sim *sim, struct sim_live *live)
 {
-    leave_line(sim, live);
-    note_passing(sim, live);
-    begin_load(sim, live);
+    struct play *play = play_of(sim);
+
+    leave_line(play, live);
+    note_passing(play, live);
+    begin_load(play, live);
 }
 
-static void drop(struct sim *sim, struct sim_live *live)
+static void drop(struct play *play, struct sim_live *live)
 {
-    leave_line(sim, live);
+    leave_line(play, live);
     if (live->used_bytes > 0)
-        set_used(sim, live, 0);
-    heap_remove(&sim->timers, &live->timer);
-    sim->live_count--;
-    live->next = sim->unused;
-    sim->unused = live;
+        set_used(play, live, 0);
+    heap_remove(&play->timers, &live->timer);
+    play->live_count--;
+    live->next = play->unused;
+    play->unused = live;
 }
 
 void sim_give_up(struct sim *sim, struct sim_live *live)
 {
-    sim->result->gave_up++;
-    drop(sim, live);
+    struct play *play = play_of(sim);
+
+    play->result->events++;
+    play->result->gave_up++;
+    drop(play, live);
 }
 
 void sim_burst_grant(struct sim *sim, struct sim_live *live)
 {
-    begin_busy(sim, live);
+    struct play *play = play_of(sim);
+
+    begin_busy(play, live);
 }
 
 void sim_burst_refuse(struct sim *sim, struct sim_live *live)
 {
-    sim->result->bursts_refused++;
-    plan_idle(sim, live);
+    struct play *play = play_of(sim);
+
+    play->result->bursts_refused++;
+    plan_idle(play, live);
 }
 
 void sim_stop(struct sim *sim, struct sim_live *live)
 {
+    struct play *play = play_of(sim);
+
     if (!live->is_stopping)
-        sim->result->evicted++;
+        play->result->evicted++;
     live->is_stopping = true;
     if (live->state == SIM_IDLE || live->state == SIM_LOADING)
-        set_timer(sim, live, sim->now_ms);
+        set_timer(play, live, play->sim.now_ms);
 }
 
-static struct sim_live *live_new(struct sim *sim, const struct sim_job *job)
+static struct sim_live *live_new(struct play *play, const struct sim_job *job)
 {
-    struct sim_live *live = sim->unused;
+    struct sim_live *live = play->unused;
 
-    if (heap_reserve(&sim->timers, sim->live_count + 1) < 0)
+    if (heap_reserve(&play->timers, play->live_count + 1) < 0)
         return NULL;
     if (live) {
-        sim->unused = live->next;
+        play->unused = live->next;
     } else {
         live = malloc(sizeof(*live));
         if (!live)
             return NULL;
-        live->all_next = sim->all;
-        sim->all = live;
+        live->all_next = play->all;
+        play->all = live;
     }
     *live = (struct sim_live){
-        .job = *job, .state = SIM_WAITING, .asked_ms = sim->now_ms, .all_next = live->all_next
+        .job = *job, .state = SIM_WAITING, .asked_ms = play->sim.now_ms, .all_next = live->all_next
     };
     live->timer.owner = live;
-    live->place.seq = sim->next_seq++;
-    live->place.queued_ms = sim->now_ms;
-    sim->live_count++;
+    live->place.seq = play->next_seq++;
+    live->place.queued_ms = play->sim.now_ms;
+    play->live_count++;
     return live;
 }
 
-static int arrive(struct sim *sim, const struct sim_job *job)
+static int arrive(struct play *play, const struct sim_job *job)
 {
-    struct sim_live *live = live_new(sim, job);
+    struct sim_live *live = live_new(play, job);
     int r;
 
-    if (!live || waitlist_reserve(line_of(sim, live)) < 0)
+    if (!live || waitlist_reserve(line_of(play, live)) < 0)
         return -ENOMEM;
-    sim->result->jobs++;
+    play->result->jobs++;
     /* It stands in the line while it is asked for: the answer may come within the call. */
-    waitlist_append(line_of(sim, live), &live->place, &(struct room){ 0 });
-    r = sim->policy->arrive(sim->policy_state, live);
+    waitlist_append(line_of(play, live), &live->place, &(struct room){ 0 });
+    r = play->policy->arrive(play->policy_state, live);
     if (r == SIM_GRANTED) {
-        sim_grant(sim, live);
+        sim_grant(&play->sim, live);
     } else if (r == SIM_NEVER_FITS) {
-        sim->result->never_fit++;
-        drop(sim, live);
+        play->result->never_fit++;
+        drop(play, live);
     }
     return r < 0 ? r : 0;
 }
 
-static void leave(struct sim *sim, struct sim_live *live)
+static void leave(struct play *play, struct sim_live *live)
 {
-    set_used(sim, live, 0);
-    sim->policy->leave(sim->policy_state, live);
-    drop(sim, live);
+    set_used(play, live, 0);
+    play->policy->leave(play->policy_state, live);
+    drop(play, live);
 }
 
-static void begin_burst(struct sim *sim, struct sim_live *live)
+static void begin_burst(struct play *play, struct sim_live *live)
 {
-    live->asked_ms = sim->now_ms;
+    live->asked_ms = play->sim.now_ms;
     live->state = SIM_BURST_WAITING;
-    set_timer(sim, live, live->end_ms);
-    if (sim->policy->burst_begin(sim->policy_state, live) == SIM_GRANTED)
-        begin_busy(sim, live);
+    set_timer(play, live, live->end_ms);
+    if (play->policy->burst_begin(play->policy_state, live) == SIM_GRANTED)
+        begin_busy(play, live);
 }
 
-static void end_burst(struct sim *sim, struct sim_live *live)
+static void end_burst(struct play *play, struct sim_live *live)
 {
-    set_used(sim, live, live->job.claim.parts[0].resident_bytes);
-    plan_idle(sim, live);
-    sim->policy->burst_end(sim->policy_state, live);
+    set_used(play, live, live->job.claim.parts[0].resident_bytes);
+    plan_idle(play, live);
+    play->policy->burst_end(play->policy_state, live);
 }
 
-static void get_ready(struct sim *sim, struct sim_live *live)
+static void get_ready(struct play *play, struct sim_live *live)
 {
-    set_used(sim, live, live->job.claim.parts[0].resident_bytes);
-    live->end_ms = clock_after_ms(sim->now_ms, live->job.run_ms);
-    plan_idle(sim, live);
-    sim->policy->ready(sim->policy_state, live);
+    set_used(play, live, live->job.claim.parts[0].resident_bytes);
+    live->end_ms = clock_after_ms(play->sim.now_ms, live->job.run_ms);
+    plan_idle(play, live);
+    play->policy->ready(play->policy_state, live);
 }
 
-static void step(struct sim *sim, struct sim_live *live)
+static void step(struct play *play, struct sim_live *live)
 {
-    bool is_over = live->state != SIM_LOADING && live->end_ms <= sim->now_ms;
+    bool is_over = live->state != SIM_LOADING && live->end_ms <= play->sim.now_ms;
 
+    play->result->events++;
     if (is_over || (live->is_stopping && live->state != SIM_BUSY)) {
-        leave(sim, live);
+        leave(play, live);
         return;
     }
     switch (live->state) {
     case SIM_LOADING:
-        get_ready(sim, live);
+        get_ready(play, live);
         return;
     case SIM_IDLE:
-        begin_burst(sim, live);
+        begin_burst(play, live);
         return;
     case SIM_BUSY:
-        end_burst(sim, live);
+        end_burst(play, live);
         return;
     case SIM_WAITING:
     case SIM_BURST_WAITING:
@@ -287,108 +288,106 @@ static void step(struct sim *sim, struct sim_live *live)
     }
 }
 
-static void set_foreign(struct sim *sim, const struct sim_item *item)
+static void set_foreign(struct play *play, const struct sim_item *item)
 {
-    uint32_t gpu = item->gpu < sim->gpu_count ? item->gpu : 0;
+    uint32_t gpu = item->gpu < play->sim.gpu_count ? item->gpu : 0;
 
-    sim->foreign_bytes[gpu] = item->foreign_bytes;
-    note_overfull(sim, gpu);
-    sim->policy->foreign(sim->policy_state, gpu);
+    play->sim.foreign_bytes[gpu] = item->foreign_bytes;
+    note_overfull(play, gpu);
+    play->policy->foreign(play->policy_state, gpu);
 }
 
-static void pass_time(struct sim *sim, uint64_t now_ms)
+static void pass_time(struct play *play, uint64_t now_ms)
 {
-    sim->used_byte_ms += (double)sim->used_sum_bytes * (double)(now_ms - sim->now_ms);
-    sim->now_ms = now_ms;
+    play->used_byte_ms += (double)play->used_sum_bytes * (double)(now_ms - play->sim.now_ms);
+    play->sim.now_ms = now_ms;
 }
 
-static uint64_t timers_next_ms(const struct sim *sim)
+static uint64_t timers_next_ms(const struct play *play)
 {
-    return sim->timers.count > 0 ? UINT64_MAX - heap_top_key(&sim->timers) : CLOCK_NEVER_MS;
+    return play->timers.count > 0 ? UINT64_MAX - heap_top_key(&play->timers) : CLOCK_NEVER_MS;
 }
 
-static int play_item(struct sim *sim, const struct sim_item *item)
+static int play_item(struct play *play, const struct sim_item *item)
 {
-    pass_time(sim, item->at_ms > sim->now_ms ? item->at_ms : sim->now_ms);
+    play->result->events++;
+    pass_time(play, item->at_ms > play->sim.now_ms ? item->at_ms : play->sim.now_ms);
     if (item->kind == SIM_ITEM_JOB)
-        return arrive(sim, &item->job);
-    set_foreign(sim, item);
+        return arrive(play, &item->job);
+    set_foreign(play, item);
     return 0;
 }
 
 /* What comes before at_ms: a job's step, or the policy's own time. false: nothing does. */
-static bool play_inside(struct sim *sim, uint64_t at_ms)
+static bool play_inside(struct play *play, uint64_t at_ms)
 {
-    uint64_t timer_ms = timers_next_ms(sim);
-    uint64_t policy_ms = sim->policy->next_ms(sim->policy_state);
+    uint64_t timer_ms = timers_next_ms(play);
+    uint64_t policy_ms = play->policy->next_ms(play->policy_state);
     uint64_t next_ms = timer_ms < policy_ms ? timer_ms : policy_ms;
 
     if (next_ms > at_ms || next_ms == CLOCK_NEVER_MS)
         return false;
-    pass_time(sim, next_ms > sim->now_ms ? next_ms : sim->now_ms);
+    pass_time(play, next_ms > play->sim.now_ms ? next_ms : play->sim.now_ms);
     if (timer_ms <= policy_ms)
-        step(sim, sim->timers.entries[0].node->owner);
+        step(play, play->timers.entries[0].node->owner);
     else
-        sim->policy->advance(sim->policy_state);
+        play->policy->advance(play->policy_state);
     return true;
 }
 
-static int play(struct sim *sim, const struct sim_source *source, struct error *err)
+static int play_all(struct play *play, const struct sim_source *source, struct error *err)
 {
     struct sim_item item;
     int r = source->next(source->context, &item, err);
 
     while (r > 0) {
-        sim->result->events++;
-        if (play_inside(sim, item.at_ms))
+        if (play_inside(play, item.at_ms))
             continue;
-        r = play_item(sim, &item);
+        r = play_item(play, &item);
         if (r == 0)
             r = source->next(source->context, &item, err);
     }
-    while (r == 0 && sim->live_count > 0) {
-        sim->result->events++;
-        if (!play_inside(sim, CLOCK_NEVER_MS))
-            return error_set(err, -EDEADLK, "%u jobs wait for ever", sim->live_count);
-    }
+    while (r == 0 && play->live_count > 0)
+        if (!play_inside(play, CLOCK_NEVER_MS))
+            return error_set(err, -EDEADLK, "%u jobs wait for ever", play->live_count);
     return r;
 }
 
-static void close_sim(struct sim *sim)
+static void play_close(struct play *play)
 {
     struct sim_live *next;
 
-    if (sim->policy_state)
-        sim->policy->close(sim->policy_state);
-    for (struct sim_live *live = sim->all; live; live = next) {
+    if (play->policy_state)
+        play->policy->close(play->policy_state);
+    for (struct sim_live *live = play->all; live; live = next) {
         next = live->all_next;
         free(live);
     }
-    for (uint32_t i = 0; i <= sim->gpu_count; i++)
-        waitlist_deinit(&sim->lines[i]);
-    heap_deinit(&sim->timers);
+    for (uint32_t i = 0; i <= play->sim.gpu_count; i++)
+        waitlist_deinit(&play->lines[i]);
+    heap_deinit(&play->timers);
 }
 
 int sim_run(const struct sim_policy *policy, const struct sim_gpu *gpus, uint32_t gpu_count,
             const struct sim_source *source, struct sim_result *ret_result, struct error *err)
 {
-    struct sim sim = {
-        .policy = policy, .gpus = gpus, .gpu_count = gpu_count, .result = ret_result
-    };
+    struct play play = { .sim = { .gpus = gpus, .gpu_count = gpu_count },
+                         .policy = policy,
+                         .result = ret_result };
     double capacity_bytes = 0.0;
     int r;
 
     *ret_result = (struct sim_result){ 0 };
     for (uint32_t i = 0; i < gpu_count; i++)
         capacity_bytes += (double)gpus[i].capacity_bytes;
-    r = policy->open(&sim, &sim.policy_state);
+    r = policy->open(&play.sim, &play.policy_state);
     if (r == 0)
-        r = play(&sim, source, err);
+        r = play_all(&play, source, err);
     if (r == -ENOMEM)
         error_set(err, r, "no memory for the simulation");
-    ret_result->end_ms = sim.now_ms;
-    if (sim.now_ms > 0)
-        ret_result->used_pct = sim.used_byte_ms / (double)sim.now_ms / capacity_bytes * 100.0;
-    close_sim(&sim);
+    ret_result->end_ms = play.sim.now_ms;
+    if (play.sim.now_ms > 0)
+        ret_result->used_pct = play.used_byte_ms / (double)play.sim.now_ms / capacity_bytes * 100.0;
+    play_close(&play);
     return r;
 }

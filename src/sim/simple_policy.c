@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "sim/policy.h"
 #include "sim/sim.h"
 
 struct simple {
@@ -28,9 +29,9 @@ static uint64_t peak_bytes(const struct sim_live *live)
 
 static uint64_t free_bytes(const struct simple *simple, uint32_t gpu)
 {
-    const struct sim_gpu *card = sim_gpu(simple->sim, gpu);
+    const struct sim_gpu *card = &simple->sim->gpus[gpu];
     uint64_t taken_bytes =
-        card->reserve_bytes + sim_foreign_bytes(simple->sim, gpu) + simple->held_bytes[gpu];
+        card->reserve_bytes + simple->sim->foreign_bytes[gpu] + simple->held_bytes[gpu];
 
     return taken_bytes < card->capacity_bytes ? card->capacity_bytes - taken_bytes : 0;
 }
@@ -38,14 +39,18 @@ static uint64_t free_bytes(const struct simple *simple, uint32_t gpu)
 /* The gpu where it fits best; UINT32_MAX: none. */
 static uint32_t best_gpu(const struct simple *simple, const struct sim_live *live)
 {
+    const uint64_t bytes = peak_bytes(live);
     uint32_t wanted = live->job.claim.parts[0].gpu, best = UINT32_MAX;
+    uint64_t best_bytes = UINT64_MAX;
 
-    for (uint32_t gpu = 0; gpu < sim_gpu_count(simple->sim); gpu++) {
-        if ((wanted != CLAIM_GPU_ANY && wanted != gpu) ||
-            free_bytes(simple, gpu) < peak_bytes(live))
+    for (uint32_t gpu = 0; gpu < simple->sim->gpu_count; gpu++) {
+        const uint64_t gpu_bytes = free_bytes(simple, gpu);
+
+        if ((wanted != CLAIM_GPU_ANY && wanted != gpu) || gpu_bytes < bytes ||
+            gpu_bytes >= best_bytes)
             continue;
-        if (best == UINT32_MAX || free_bytes(simple, gpu) < free_bytes(simple, best))
-            best = gpu;
+        best = gpu;
+        best_bytes = gpu_bytes;
     }
     return best;
 }
@@ -54,8 +59,8 @@ static bool ever_fits(const struct simple *simple, const struct sim_live *live)
 {
     uint32_t wanted = live->job.claim.parts[0].gpu;
 
-    for (uint32_t gpu = 0; gpu < sim_gpu_count(simple->sim); gpu++) {
-        const struct sim_gpu *card = sim_gpu(simple->sim, gpu);
+    for (uint32_t gpu = 0; gpu < simple->sim->gpu_count; gpu++) {
+        const struct sim_gpu *card = &simple->sim->gpus[gpu];
 
         if ((wanted == CLAIM_GPU_ANY || wanted == gpu) &&
             peak_bytes(live) <= card->capacity_bytes - card->reserve_bytes)
@@ -71,29 +76,54 @@ static void unlink_waiter(struct simple *simple, struct sim_live *live)
     heap_remove(&simple->deadlines, &live->timer);
 }
 
-static struct sim_live *pick(const struct simple *simple)
+static struct sim_live *pick_largest(const struct simple *simple)
 {
     struct sim_live *best = NULL;
+    uint64_t best_bytes = 0, most_bytes = 0;
 
-    if (simple->is_fcfs)
-        return simple->first && best_gpu(simple, simple->first) != UINT32_MAX ? simple->first
-                                                                              : NULL;
-    for (struct sim_live *live = simple->first; live; live = live->next)
-        if ((!best || peak_bytes(live) > peak_bytes(best)) && best_gpu(simple, live) != UINT32_MAX)
-            best = live;
+    for (uint32_t gpu = 0; gpu < simple->sim->gpu_count; gpu++)
+        if (free_bytes(simple, gpu) > most_bytes)
+            most_bytes = free_bytes(simple, gpu);
+    for (struct sim_live *live = simple->first; live; live = live->next) {
+        const uint64_t bytes = peak_bytes(live);
+
+        if (bytes <= best_bytes || bytes > most_bytes || best_gpu(simple, live) == UINT32_MAX)
+            continue;
+        best = live;
+        best_bytes = bytes;
+    }
     return best;
 }
 
+static void let_in(struct simple *simple, struct sim_live *live, uint32_t gpu)
+{
+    unlink_waiter(simple, live);
+    live->gpu = gpu;
+    simple->held_bytes[gpu] += peak_bytes(live);
+    sim_grant(simple->sim, live);
+}
+
+/* Something was freed. */
 static void admit(struct simple *simple)
 {
     struct sim_live *live;
 
-    while ((live = pick(simple))) {
-        unlink_waiter(simple, live);
-        live->gpu = best_gpu(simple, live);
-        simple->held_bytes[live->gpu] += peak_bytes(live);
-        sim_grant(simple->sim, live);
+    while ((live = simple->is_fcfs ? simple->first : pick_largest(simple))) {
+        uint32_t gpu = best_gpu(simple, live);
+
+        if (gpu == UINT32_MAX)
+            return;
+        let_in(simple, live, gpu);
     }
+}
+
+/* There was no room for those who wait already. */
+static void admit_newcomer(struct simple *simple, struct sim_live *live)
+{
+    uint32_t gpu = simple->is_fcfs && simple->first != live ? UINT32_MAX : best_gpu(simple, live);
+
+    if (gpu != UINT32_MAX)
+        let_in(simple, live, gpu);
 }
 
 static int simple_open(struct sim *sim, bool is_fcfs, void **ret_state)
@@ -129,7 +159,7 @@ static void simple_close(void *state)
 static int simple_arrive(void *state, struct sim_live *live)
 {
     struct simple *simple = state;
-    uint64_t deadline_ms = clock_after_ms(sim_now_ms(simple->sim), live->job.wait_ms);
+    uint64_t deadline_ms = clock_after_ms(simple->sim->now_ms, live->job.wait_ms);
 
     if (!ever_fits(simple, live))
         return SIM_NEVER_FITS;
@@ -141,7 +171,7 @@ static int simple_arrive(void *state, struct sim_live *live)
     live->next = NULL;
     *(simple->last ? &simple->last->next : &simple->first) = live;
     simple->last = live;
-    admit(simple);
+    admit_newcomer(simple, live);
     return SIM_QUEUED;
 }
 
@@ -184,7 +214,7 @@ static void simple_advance(void *state)
 {
     struct simple *simple = state;
 
-    while (simple_next_ms(simple) <= sim_now_ms(simple->sim) && simple->deadlines.count > 0) {
+    while (simple_next_ms(simple) <= simple->sim->now_ms && simple->deadlines.count > 0) {
         struct sim_live *live = heap_top(&simple->deadlines)->owner;
 
         unlink_waiter(simple, live);
