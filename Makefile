@@ -90,6 +90,6 @@ install:
 
 ## make clean         remove what the build made
 clean:
-	rm -rf build build-asan build-tsan build-install build-clang build-fuzz
+	rm -rf build build-asan build-tsan build-install build-clang build-fuzz build-fuzz-quick
 
 .PHONY: all help check check-gpu check-user demo lint asan tsan bench wheel fuzz soak mutants install clean

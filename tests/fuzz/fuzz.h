@@ -41,17 +41,23 @@ static inline uint16_t fuzz_u16(struct fuzz_input *input)
     return (uint16_t)(high << 8 | fuzz_byte(input));
 }
 
-/* Up to byte_count bytes; the rest of `to` is 0. Returns how many there were. */
-static inline size_t fuzz_bytes(struct fuzz_input *input, void *to, size_t byte_count)
+/* Up to byte_count bytes. Returns how many there were. */
+static inline size_t fuzz_some(struct fuzz_input *input, void *to, size_t byte_count)
 {
     const size_t taken = input->left < byte_count ? input->left : byte_count;
 
-    memset(to, 0, byte_count);
     if (taken > 0)
         memcpy(to, input->at, taken);
     input->at += taken;
     input->left -= taken;
     return taken;
+}
+
+/* The same, and the rest of `to` is 0. */
+static inline size_t fuzz_bytes(struct fuzz_input *input, void *to, size_t byte_count)
+{
+    memset(to, 0, byte_count);
+    return fuzz_some(input, to, byte_count);
 }
 
 /* Bytes as a text that ends, on the heap and no longer than it is: a read past its end is seen. */
