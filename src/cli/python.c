@@ -9,21 +9,9 @@
 #include <unistd.h>
 
 #include "base/paths.h"
+#include "cli/pytorch.h"
 
 #define JANITOR_FILE "sitecustomize.py"
-#define ALLOCATOR    "expandable_segments:True"
-
-/* Two names for one setting: PyTorch before 2.9 knows the first, later ones prefer the second. */
-static const char *const allocator_names[] = { "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF" };
-
-/* An engine that moves its memory itself, and the option that makes it do so. */
-static const struct {
-    const char *engine;
-    const char *option;
-} refusing[] = {
-    { "vllm", "--enable-sleep-mode" },
-    { "sglang", "--enable-memory-saver" },
-};
 
 /* From the folder of this program: in the tree, in a wheel, installed. */
 static const char *const places[] = {
@@ -54,45 +42,23 @@ static int find_janitor(char ret_path[PATHS_BYTES], struct error *err)
                      "use the brim of the Python package, or leave the option out");
 }
 
-static bool has_word(char *const *command, const char *part, bool is_whole)
+/* The flag by which a Python does not look for a sitecustomize in PYTHONPATH; 0: it does. */
+static char blinding_flag(char *const *command)
 {
-    for (; *command; command++) {
-        if (is_whole ? strcmp(*command, part) == 0 : strstr(*command, part) != NULL)
-            return true;
-    }
-    return false;
-}
+    const char *const slash = strrchr(command[0], '/');
 
-static const char *refusing_option(char *const *command)
-{
-    for (size_t i = 0; i < sizeof(refusing) / sizeof(refusing[0]); i++) {
-        if (has_word(command, refusing[i].engine, false) &&
-            has_word(command, refusing[i].option, true))
-            return refusing[i].option;
-    }
-    return NULL;
-}
-
-static int set_allocator(char *const *command)
-{
-    const char *const option = refusing_option(command);
-
-    for (size_t i = 0; i < sizeof(allocator_names) / sizeof(allocator_names[0]); i++) {
-        const char *const value = getenv(allocator_names[i]);
-        if (value) {
-            fprintf(stderr, "brim run: %s=%s is yours and stays as it is\n", allocator_names[i],
-                    value);
-            return 0;
-        }
-    }
-    if (option) {
-        fprintf(stderr, "brim run: PyTorch's expandable segments are left off: %s refuses them\n",
-                option);
+    if (strncmp(slash ? slash + 1 : command[0], "python", strlen("python")) != 0)
         return 0;
-    }
-    for (size_t i = 0; i < sizeof(allocator_names) / sizeof(allocator_names[0]); i++) {
-        if (setenv(allocator_names[i], ALLOCATOR, 1) < 0)
-            return -errno;
+    for (command++; *command && (*command)[0] == '-' && (*command)[1] != '-'; command++) {
+        /* -c, -m, -W and -X take the rest of their word, and the program begins after -c and -m. */
+        const char *const end = strpbrk(*command, "cmWX");
+        const char *const flag = strpbrk(*command, "IES");
+        if (flag && (!end || flag < end))
+            return *flag;
+        if (end && (*end == 'c' || *end == 'm'))
+            return 0;
+        if (end && end[1] == '\0' && command[1])
+            command++;
     }
     return 0;
 }
@@ -109,6 +75,10 @@ int python_prepare(char *const *command, struct error *err)
     if (snprintf(path, sizeof(path), "%s%s%s", janitor, has_before ? ":" : "",
                  has_before ? before : "") >= (int)sizeof(path))
         return error_set(err, -ENAMETOOLONG, "PYTHONPATH is too long");
-    r = setenv("PYTHONPATH", path, 1) < 0 ? -errno : set_allocator(command);
+    const char flag = blinding_flag(command);
+    if (flag)
+        fprintf(stderr, "brim run: there will be no janitor: python -%c does not look for it\n",
+                flag);
+    r = setenv("PYTHONPATH", path, 1) < 0 ? -errno : pytorch_set_allocator(command);
     return r < 0 ? error_set(err, r, "cannot set the environment: %s", strerror(-r)) : 0;
 }

@@ -8,10 +8,7 @@
  * brim run --python-janitor: a Python program that is not ours to edit gives back what PyTorch's
  * allocator keeps for nobody. All of it is environment: PYTHONPATH begins with the folder of a
  * sitecustomize (python/brim/_janitor), and PyTorch's allocator is told to use segments that grow
- * and shrink.
- *
- * The allocator's setting is left alone where the operator has one, and for the engines that are
- * known to refuse it: vLLM with sleep mode, SGLang with its memory saver.
+ * and shrink (pytorch.h).
  */
 
 /* Sets this process's environment for command, NULL at its end, and says on stderr what was left
