@@ -4,7 +4,9 @@
 The law of this file: *nobody enters the library with a lease that another thread has freed*. The
 library itself allows brim_release() at any time, but only for calls that are already inside. So
 every call goes through a gate (a lock), and none of them blocks there: waiting is done outside, on
-the lease's descriptor. Only resize() and bind() wait inside, for 3 s at most.
+the lease's descriptor. Only resize() and bind() wait inside, for 3 s at most. The gate knows its
+owner, because a signal handler may come in a thread that is inside: it is told so, and does not
+wait for itself.
 
 The library runs callbacks inside brim_dispatch(), which means inside the gate. A trampoline opens
 the gate while the program's callback runs and closes it after: a callback may do everything, and
@@ -21,13 +23,12 @@ import threading
 from ctypes import byref, c_void_p
 
 from . import _library as c
-from ._errors import Forked, StateError, from_code, Refused
+from ._errors import Error, Forked, Refused, StateError, from_code
 
 TYPE_CHECKING = False  # importing typing takes longer than all of brim
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional
 
-_get_ident = threading.get_ident
 _living: Dict[int, "Calls"] = {}
 _next_key = 0
 
@@ -47,17 +48,18 @@ def report_callback_failure(what: str, callback: Any) -> None:
 
 
 # One trampoline for all leases: a callback of the library's may outlive its Python object.
-@c.TRIM
-def _on_trim(_handle, wanted_bytes, key):
+def _trim(_handle: Any, wanted_bytes: int, key: Optional[int]) -> Any:
     calls = _living.get(key or 0)
     return calls.outside(calls.run_trims, wanted_bytes) if calls else 0
 
 
-@c.STOP
-def _on_stop(_handle, reason, key):
+def _stop(_handle: Any, reason: Optional[bytes], key: Optional[int]) -> None:
     calls = _living.get(key or 0)
     if calls:
         calls.outside(calls.run_stops, (reason or b"").decode("utf-8", "replace"))
+
+
+_on_trim, _on_stop = c.TRIM(_trim), c.STOP(_stop)
 
 
 class Calls:
@@ -70,8 +72,7 @@ class Calls:
         self._library = c.load()
         self._handle: Optional[c_void_p] = None
         self._pid = os.getpid()
-        self._gate = threading.Lock()
-        self._inside = 0  # the thread that is in the library, 0: none
+        self._gate = threading.RLock()  # never entered twice: see call()
         self._release_later = False
         self.trim_callbacks: List[Callable[[int], Optional[int]]] = []
         self.stop_callbacks: List[Callable[[str], Any]] = []
@@ -81,41 +82,36 @@ class Calls:
     # -- entering
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """function(handle, *arguments) in the library. Raises where there is no lease (any more)."""
+        """function(handle, *arguments) in the library. Raises where there is no lease any more."""
         if os.getpid() != self._pid:
             raise from_code(-8, "")
-        if self._inside == _get_ident():
+        gate = self._gate
+        if gate._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks
             raise StateError("a signal handler interrupted a call on this lease; only release() "
                              "can be called there")
         try:
-            with self._gate:
+            with gate:
                 if self._handle is None:
                     raise StateError("the lease is not held: it was released, or never acquired")
-                self._inside = _get_ident()
-                try:
-                    return function(self._handle, *arguments)
-                finally:
-                    self._inside = 0
+                return function(self._handle, *arguments)
         finally:
             if self._release_later:
                 self.release()
 
     def check(self, function: Callable[..., int], *arguments: Any) -> int:
         """The same for functions that return a code: 0 or above, or an exception."""
-        code = self.call(function, *arguments)
+        code: int = self.call(function, *arguments)
         if code < 0:
             raise self.error(code)
         return code
 
     def outside(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs a program's callbacks from inside the library, with the gate open."""
-        self._inside = 0
         self._gate.release()
         try:
             return function(*arguments)
         finally:
             self._gate.acquire()
-            self._inside = _get_ident()
 
     # -- begin and end
 
@@ -143,7 +139,7 @@ class Calls:
             if handle is not None:
                 self._library.brim_release(handle)  # frees the child's copy, says nothing
             return
-        if self._inside == _get_ident():
+        if self._gate._is_owned():  # type: ignore[attr-defined]
             self._release_later = True  # a signal handler inside a call: at its end
             return
         with self._gate:
@@ -168,11 +164,12 @@ class Calls:
         self.check(self._library.brim_dispatch)
 
     def state(self) -> int:
-        return self.call(self._library.brim_lease_state)
+        state: int = self.call(self._library.brim_lease_state)
+        return state
 
-    def refusal(self) -> Optional[Refused]:
+    def refusal(self) -> Optional[Error]:
         """Why the last request was refused; None where none was, or where it still waits."""
-        def read(handle):
+        def read(handle: c_void_p) -> Optional[Error]:
             found = self._library.brim_lease_refusal(handle)
             if not found or found.contents.code == 0:
                 return None
@@ -184,7 +181,8 @@ class Calls:
                 for name in ("asked", "free", "capacity", "reserve", "foreign", "charged"):
                     setattr(error, name + "_bytes", getattr(said, name + "_bytes"))
             return error
-        return self.call(read)
+        refusal: Optional[Error] = self.call(read)
+        return refusal
 
     def error(self, code: int) -> Exception:
         """The exception for a code that a call on this lease has returned."""

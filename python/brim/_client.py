@@ -107,7 +107,8 @@ def _open(target: str, timeout: Optional[float], method: str = "GET",
 
 def _reason(text: str) -> Optional[str]:
     try:
-        return json.loads(text)["error"]
+        reason: str = json.loads(text)["error"]
+        return reason
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -124,13 +125,15 @@ def request(target: str, method: str = "GET", body: Optional[Dict[str, Any]] = N
 
 def ps() -> Dict[str, Any]:
     """Everything that `brim ps` shows: {"gpus": […], "leases": […], "problem": …, …}."""
-    return request("/v1/status")
+    told: Dict[str, Any] = request("/v1/status")
+    return told
 
 
 def why(what: Optional[str] = None) -> Dict[str, Any]:
     """Why something was refused, waits, or holds memory: a refusal's id ("r12", error.id), a
     lease's id or a name; without it, the newest refusal or who waits now. "text" is for people."""
-    return request("/v1/why" + ("/" + quote(what, safe="") if what else ""))
+    told: Dict[str, Any] = request("/v1/why" + ("/" + quote(what, safe="") if what else ""))
+    return told
 
 
 def events(since: int = 0, follow: bool = False) -> Iterator[Dict[str, Any]]:

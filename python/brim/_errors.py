@@ -16,7 +16,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing takes longer than all of brim
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional, Tuple
 
 
 class Error(Exception):
@@ -42,7 +42,8 @@ class Refused(Error):
         self.foreign_bytes = foreign_bytes
         self.charged_bytes = charged_bytes
 
-    def __reduce__(self):  # an exception with arguments travels between processes only with this
+    # An exception with arguments travels between processes only with this.
+    def __reduce__(self) -> Tuple[Any, ...]:
         return (type(self), (self.args[0], self.code, self.id, self.asked_bytes, self.free_bytes,
                              self.capacity_bytes, self.reserve_bytes, self.foreign_bytes,
                              self.charged_bytes))
@@ -93,6 +94,6 @@ _TEXTS = {
 def from_code(code: int, library_text: str, text: Optional[str] = None) -> Error:
     """The exception for a code of libbrim's; `text` where there is more to say."""
     kind = _BY_CODE.get(code, Error)
-    error = kind(text or _TEXTS.get(code) or library_text)
+    error: Error = kind(text or _TEXTS.get(code) or library_text)
     error.code = code
     return error

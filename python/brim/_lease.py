@@ -22,6 +22,7 @@ import select
 import sys
 import threading
 import time
+from ctypes import sizeof
 
 from . import _library as c
 from ._calls import Calls, release_all
@@ -39,16 +40,19 @@ if TYPE_CHECKING:
 SIGNAL_MS = 200  # Ctrl-C ends a wait so much later at most
 HOLD_OFF_S = 0.05  # a trim is answered so much later at most, after a burst
 _NO_SUCH_BURST = (1 << 64) - 1
-_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes longer to import than all of brim
+_INFINITE = float("inf")
 _held: List["Lease"] = []  # of this process, in the order in which they were acquired
 
 
 def _wait_ms(max_wait: Optional[float]) -> int:
     if max_wait is None:
         return c.WAIT_FOREVER
-    if not max_wait >= 0:
-        raise ValueError(f"max_wait={max_wait!r}: seconds from 0, or None for as long as it takes")
-    return min(int(max_wait * 1000), (1 << 62))
+    try:
+        if max_wait >= 0:  # not so: NaN
+            return c.WAIT_FOREVER if max_wait == _INFINITE else min(int(max_wait * 1000), 1 << 62)
+    except TypeError:
+        pass
+    raise ValueError(f"max_wait={max_wait!r}: seconds from 0, or None for as long as it takes")
 
 
 def _encode(what: str, text: Optional[str]) -> Optional[bytes]:
@@ -95,7 +99,7 @@ class Lease:
 
     def _claim(self) -> c.Claim:
         claim = c.Claim()
-        claim.struct_bytes = c.ctypes.sizeof(c.Claim)
+        claim.struct_bytes = sizeof(c.Claim)
         claim.priority = c.PRIORITIES[self._priority]
         claim.name = _encode("name", self.name)
         claim.gpu = _encode("gpu", self._gpu)
@@ -171,9 +175,9 @@ class Lease:
         if self in _held:
             _held.remove(self)
         self._tell_waiter()
-        if self._loop is not None:
-            self._settle()
-            self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None and self._futures and not loop.is_closed():
+            loop.call_soon_threadsafe(self._settle)  # whoever releases may be another thread
         if self._end:
             self._end.write()
 
@@ -294,7 +298,7 @@ class Lease:
         """True: granted already."""
         calls = self._open_calls()
         library = calls._library
-        code = calls.call(library.brim_burst_start, bytes_, wait_ms)
+        code: int = calls.call(library.brim_burst_start, bytes_, wait_ms)
         if code == -7 and calls.state() == c.LOADING:
             self.ready()
             code = calls.call(library.brim_burst_start, bytes_, wait_ms)
@@ -457,30 +461,9 @@ class Burst:
         return decide is not None and decide(error)
 
     def __call__(self, function: _Function) -> _Function:
-        from functools import wraps
-        if getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
-            @wraps(function)
-            async def burst_async(*args: Any, **kwargs: Any) -> Any:
-                async with self:
-                    try:
-                        return await function(*args, **kwargs)
-                    except Exception as error:
-                        if not self._may_retry(error):
-                            raise
-                    return await function(*args, **kwargs)
-            return burst_async  # type: ignore[return-value]
-
-        @wraps(function)
-        def burst(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                try:
-                    return function(*args, **kwargs)
-                except Exception as error:
-                    if not self._may_retry(error):
-                        raise
-                # Not inside `except`: the error's frames would keep their tensors alive.
-                return function(*args, **kwargs)
-        return burst  # type: ignore[return-value]
+        """As a decorator. A generator's burst lasts from its first item to its end."""
+        from ._wrap import wrap
+        return wrap(self, function)
 
 
 class _Waiting:

@@ -131,7 +131,7 @@ def load() -> ctypes.CDLL:
     if _library is None:
         library = _open()
         _declare(library)
-        text = library.brim_version().decode()
+        text: str = library.brim_version().decode()
         if tuple(text.split(".")[:2]) != tuple(str(part) for part in VERSION):
             raise NoLibrary(f"{library._name} is version {text}, this package needs "
                             f"{VERSION[0]}.{VERSION[1]}; install both from the same version")
@@ -140,4 +140,5 @@ def load() -> ctypes.CDLL:
 
 
 def error_text(code: int) -> str:
-    return load().brim_strerror(code).decode()
+    text: bytes = load().brim_strerror(code)
+    return text.decode()

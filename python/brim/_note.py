@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A remark of a guest's for the daemon's event log: never raises, never prints, never waits long."""
+"""A remark of a guest's for the daemon's event log: never raises, prints, or waits long."""
 from __future__ import annotations
 
 

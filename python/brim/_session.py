@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sessions: from a client's first request to its last. Between sessions a server is idle, and what
-its allocator keeps for later is memory that others could use. Janitors (brim.torch) hang on this."""
+its allocator keeps for later is memory that others could use. Janitors (brim.torch) hang on it."""
 from __future__ import annotations
 
+import os
 import threading
+
+from ._calls import report_callback_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +30,15 @@ class session:
     def __exit__(self, *_: Any) -> None:
         global _count
         with _lock:
-            _count -= 1
-            is_last = _count == 0
+            is_last = _count == 1
+            _count = max(0, _count - 1)  # a forked child may leave its parent's block
         if is_last:
             for callback in list(_on_idle):
-                callback()
+                try:
+                    callback()
+                except Exception:
+                    # The block's own exception, if any, must be the one that leaves it.
+                    report_callback_failure("what follows the last brim.session()", callback)
 
     async def __aenter__(self) -> "session":
         return self.__enter__()
@@ -48,3 +55,12 @@ def on_idle(callback: Callable[[], Any]) -> None:
     """callback() when the last session ends."""
     if callback not in _on_idle:
         _on_idle.append(callback)
+
+
+def _begin_in_child() -> None:
+    """The sessions of a forked process's parent are the parent's, and so is the lock's owner."""
+    global _lock, _count
+    _lock, _count = threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

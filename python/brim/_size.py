@@ -31,7 +31,8 @@ def _take_digits(text: str, at: int) -> int:
 
 def parse_size(size: Size) -> int:
     """Bytes, fractions rounded down. ValueError says what is wrong and how to write it."""
-    if isinstance(size, int) and not isinstance(size, bool):
+    if hasattr(size, "__index__") and not isinstance(size, bool):  # numpy's integers, too
+        size = size.__index__()
         if not 0 <= size <= _MOST:
             raise ValueError(f"{size} bytes: a size is from 0 to 2^64 - 1")
         return size

@@ -7,7 +7,7 @@
 
 The memory is granted before the block runs. In every way out of it what was kept is moved to the
 host, dropped, and torch's pool emptied; then the driver is asked whether it is so. What is left
-over is told, and is an event of the daemon's: a stage that leaves something is the next stage's OOM.
+over is told, and is an event of the daemon's: what one stage leaves is the next one's OOM.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+from ._calls import report_callback_failure
 from ._errors import Error
 from ._lease import Lease
 from ._note import note
@@ -24,9 +25,11 @@ from ._size import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Tuple, Union
+    from typing import Any, Callable, List, Optional, Tuple, TypeVar, Union
 
     from ._size import Size
+
+    _T = TypeVar("_T")
 
 FRESH_S = 2.0
 RESIDUE_BYTES = 64 << 20  # kernels and workspaces that CUDA loads with the first use and keeps
@@ -62,7 +65,8 @@ def driver_bytes() -> Optional[int]:
     own = [lease for lease in told["leases"] if lease["pid"] == os.getpid()]
     if not own or not all(gpu["has_process_bytes"] for gpu in told["gpus"]):
         return None
-    return sum(lease["measured_bytes"] for lease in own)
+    total_bytes: int = sum(lease["measured_bytes"] for lease in own)
+    return total_bytes
 
 
 def _say(text: str) -> None:
@@ -82,7 +86,7 @@ class Stage:
         self.left_bytes: Optional[int] = None
         self.released_bytes: Optional[int] = None
 
-    def keep(self, thing: Any, release: Optional[Callable[[], Any]] = None) -> Any:
+    def keep(self, thing: _T, release: Optional[Callable[[], Any]] = None) -> _T:
         """Registers a module (or whatever `release` frees) to be given up at the stage's end;
         returns it. The block's own names for it must not be used afterwards."""
         self._kept.append((thing, release))
@@ -100,10 +104,34 @@ class Stage:
 
     async def __aenter__(self) -> "Stage":
         await self.lease.acquire_async()
-        return self._begin()
+        await self._in_thread(self._begin)
+        return self
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.__exit__(kind, error, trace)
+        # Here, where the frames of this task run: those that are suspended would be ended by it.
+        _clear_frames(error)
+        try:
+            await self._in_thread(self._give_up, None)
+        finally:
+            self.lease.release()
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """The driver is waited for and models are copied, and the loop has other work meanwhile. A
+        cancellation comes out when it is done, not before."""
+        import asyncio
+        work = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+        cancelled: Optional[BaseException] = None
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError as again:
+                cancelled = again
+            except Exception:
+                pass  # below
+        work.result()
+        if cancelled is not None:
+            self.lease.release()
+            raise cancelled
 
     def _begin(self) -> "Stage":
         try:
@@ -130,15 +158,19 @@ class Stage:
                     release()
                 elif hasattr(thing, "cpu"):
                     thing.cpu()
+                elif hasattr(thing, "to"):  # a pipeline of diffusers
+                    thing.to("cpu")
             except Exception as failure:
                 failures.append(f"{type(thing).__name__}: {failure}")
             del thing, release
-        if error is not None:
-            _clear_frames(error)
+        _clear_frames(error)
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            try:
+                torch.cuda.empty_cache()
+            except Exception as failure:  # after a failed kernel CUDA answers nothing else
+                failures.append(f"torch.cuda.empty_cache: {failure}")
         self._tell(inside, time.monotonic() - began, failures)
 
     def _tell(self, inside: Optional[int], took_s: float, failures: List[str]) -> None:
@@ -154,18 +186,21 @@ class Stage:
             if not self._had_context and torch is not None and torch.cuda.is_initialized():
                 text += "; the CUDA context is in what is left: import torch before the stage"
         if failures:
-            text += "; could not be moved to the host: " + "; ".join(failures)
-        self._say(text)
+            text += "; could not be given up: " + "; ".join(failures)
+        try:
+            self._say(text)
+        except Exception:  # a closed standard error, say: it must not hide the block's own error
+            report_callback_failure("the say of brim.stage", self._say)
         if failures or (self.left_bytes or 0) > RESIDUE_BYTES:
             note(f'the stage "{name}" of pid {os.getpid()} left something behind: {text}')
 
 
-def _clear_frames(error: BaseException) -> None:
+def _clear_frames(error: Optional[BaseException]) -> None:
     """An exception that leaves the block holds the frames whose variables hold the tensors. Those
     that still run keep theirs."""
     import traceback
     seen = set()
-    at: Optional[BaseException] = error
+    at = error
     while at is not None and id(at) not in seen:
         seen.add(id(at))
         traceback.clear_frames(at.__traceback__)

@@ -31,8 +31,7 @@ _flush_callbacks: List[Callable[[], Any]] = []
 _worker: Optional["_Worker"] = None
 
 
-@c.FLUSH
-def _on_flush(_handle, _user):
+def _flush(_handle: Any, _user: Any) -> int:
     for callback in list(_flush_callbacks):
         try:
             if callback() is False:
@@ -41,6 +40,9 @@ def _on_flush(_handle, _user):
             report_callback_failure("a callback of brim.on_flush", callback)
             return -1
     return 0
+
+
+_on_flush = c.FLUSH(_flush)
 
 
 def on_flush(callback: Callable[[], Any]) -> Callable[[], Any]:

@@ -14,6 +14,7 @@ started, and never a synchronisation on a gpu that works.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -38,7 +39,7 @@ _janitor: Optional["Janitor"] = None
 
 
 def _cuda() -> Any:
-    """torch.cuda where it has been started; None otherwise. Never imports torch, never starts it."""
+    """torch.cuda where it has been started; None otherwise. Neither imports torch nor starts it."""
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None
@@ -111,7 +112,7 @@ class Janitor:
                 self.look(step_s)
             except Exception as error:  # a guest's thread: nobody is helped by its traceback
                 from ._note import note
-                note(f"the janitor of pid {_pid()} gave up: {type(error).__name__}: {error}")
+                note(f"the janitor of pid {os.getpid()} gave up: {type(error).__name__}: {error}")
                 return
 
     def look(self, passed_s: float) -> int:
@@ -132,9 +133,13 @@ class Janitor:
         return trim()
 
 
-def _pid() -> int:
-    import os
-    return os.getpid()
+def _forget_in_child() -> None:
+    """fork() copies no thread."""
+    global _janitor
+    _janitor = None
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def start_janitor(idle_bytes: Size = IDLE_BYTES, idle_s: float = IDLE_S) -> Janitor:
@@ -209,7 +214,7 @@ def _ask_neighbours() -> None:
     """Asks the idle holders on our gpus to trim; waits a moment until the driver shows it."""
     from ._client import request
     from ._stage import fresh_ps
-    own = _pid()
+    own = os.getpid()
     told = fresh_ps()
     gpus = {gpu for lease in told["leases"] if lease["pid"] == own for gpu in lease["gpus"]}
     idle = {lease["name"] for lease in told["leases"]

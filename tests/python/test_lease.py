@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leases and bursts of one process."""
+import functools
 import os
 import signal
 import sys
@@ -69,11 +70,26 @@ def test_a_refusal_carries_the_reason_as_data_and_as_text(machine):
 @pytest.mark.parametrize("wrong, said", [
     ({"resident": "5"}, "5 what"), ({"resident": "1GiB", "priority": "high"}, "none of normal"),
     ({"resident": "1GiB", "max_wait": -1}, "max_wait=-1"),
+    ({"resident": "1GiB", "max_wait": "10m"}, "max_wait='10m': seconds"),
+    ({"resident": "1GiB", "max_wait": float("nan")}, "max_wait=nan"),
+    ({"resident": "1GiB", "burst": "2.1"}, "2.1 what"), ({"resident": -1}, "from 0 to"),
     ({"resident": "1GiB", "name": "a\0b"}, "is not a name"),
 ])
 def test_a_wrong_argument_is_told_before_anything_is_asked(wrong, said):
     with pytest.raises(ValueError, match=said):
         brim.lease(**wrong)
+
+
+@pytest.mark.parametrize("size", [5.2, None, b"5GiB", True])
+def test_a_size_that_is_neither_text_nor_a_whole_number_is_a_type_error(size):
+    with pytest.raises(TypeError, match="a text like '5.2GiB' or a whole number"):
+        brim.lease(resident=size)
+
+
+def test_a_wait_of_infinite_seconds_waits_for_as_long_as_it_takes(machine):
+    with brim.lease("a", resident="1GiB", burst="1GiB", max_wait=float("inf")) as lease, \
+            lease.burst(max_wait=float("inf")):
+        assert lease.state == "busy"
 
 
 def test_what_the_library_finds_impossible_is_an_invalid_claim(machine):
@@ -143,6 +159,48 @@ def test_decorators(machine):
         assert states == ["busy", "busy"] and lease.state == "idle"
     with pytest.raises(brim.StateError):
         other()
+
+
+def test_the_burst_of_a_generator_lasts_as_long_as_its_work(machine):
+    """A server streams its answer after the call has returned."""
+    with brim.lease("a", resident="1GiB", burst="1GiB") as lease:
+        lease.ready()
+
+        @lease.burst()
+        def stream(count):
+            for _ in range(count):
+                yield lease.state
+            return "end"
+
+        items = stream(2)
+        assert lease.state == "idle"  # nothing of it has run
+        assert next(items) == "busy"
+        with pytest.raises(brim.StateError, match="do not nest"):
+            lease.burst().__enter__()
+        items.close()
+        assert lease.state == "idle"
+
+        def outer():
+            assert (yield from stream(1)) == "end"
+        assert list(outer()) == ["busy"] and lease.state == "idle"
+
+
+def test_whatever_can_be_called_can_be_decorated(machine):
+    class Model:
+        def __call__(self, text):
+            return text, lease.state
+
+        def method(self, text):
+            return text, lease.state
+
+    def plain(text):
+        return text, lease.state
+
+    with brim.lease("a", resident="1GiB", burst="1GiB") as lease:
+        for function in (plain, Model(), Model().method):
+            assert lease.burst()(function)("yes") == ("yes", "busy")
+        assert lease.burst()(functools.partial(Model(), text="yes"))() == ("yes", "busy")
+        assert lease.state == "idle"
 
 
 def test_a_burst_waits_for_another_one_and_gives_up_in_time(machine):

@@ -255,3 +255,95 @@ def test_a_session_is_async_too(script):
                   "        print(_session.session_count())\n"
                   "asyncio.run(main()); print(_session.session_count())\n")
     assert done.stdout == "1\n0\n", done.stderr
+
+
+def test_an_asynchronous_stage_leaves_the_loop_its_other_work(torch_script):
+    """Also one that is cancelled while it gives up: it ends when the memory is back."""
+    done = torch_script(STAGES + """
+import asyncio
+class Slow(Module):
+    def cpu(self):
+        asyncio.run_coroutine_threadsafe(turns(5), loop).result(60)  # the loop turns meanwhile
+        super().cpu()
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+async def work(error=None):
+    async with brim.stage("a", resident="4GiB", say=lines.append) as s:
+        s.keep(Slow(1))
+        if error:
+            raise error
+async def main():
+    global loop
+    loop = asyncio.get_running_loop()
+    await work()
+    try:
+        await work(KeyError("boom"))
+    except KeyError:
+        lines.append("its own error")
+    task = asyncio.ensure_future(work())
+    while not brim._lease._held:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        lines.append("cancelled")
+    lines.append(str(held() >> 30))
+asyncio.run(main())
+print(json.dumps(lines))
+""")
+    lines = [line.split(",")[0] for line in told(done)]
+    assert lines[:3] == ["a: released 1.00 GiB", "a: released 1.00 GiB", "its own error"]
+    assert lines[-2:] == ["cancelled", "0"]
+
+
+def test_nothing_that_goes_wrong_at_a_stages_end_hides_the_blocks_own_error(torch_script):
+    done = torch_script(STAGES + """
+def broken(text):
+    raise BrokenPipeError("nobody reads this")
+try:
+    with brim.stage("a", resident="4GiB", say=broken) as s:
+        s.keep(Module(1))
+        s.keep(object(), release=lambda: 1 / 0)
+        real, torch.cuda.empty_cache = torch.cuda.empty_cache, lambda: 1 / 0
+        raise KeyError("boom")
+except KeyError as error:
+    torch.cuda.empty_cache = real
+    print(error, s.lease.state)
+real()
+try:
+    with brim.lease("b", resident="1GiB") as lease:
+        brim.torch.attach(lease)
+        torch.cuda.empty_cache = lambda: 1 / 0
+        torch.zeros(1)
+        with brim.session():
+            raise KeyError("boom")
+except KeyError as error:
+    print(error, lease.state)
+""")
+    assert done.stdout == "'boom' released\n'boom' released\n", done.stderr
+    assert "nobody reads this" in done.stderr and "the last brim.session()" in done.stderr
+    event = torch_script.machine.events.wait(kind="noted")
+    assert "given up: object: division by zero; torch.cuda.empty_cache" in event["text"]
+
+
+def test_a_forked_child_has_no_session_and_no_janitor_of_its_parents(torch_script):
+    done = torch_script("""
+import brim, brim.torch, os
+brim.torch.start_janitor()
+with brim.session(), brim.session():
+    child = os.fork()
+    if child == 0:
+        print(brim._session.session_count(), brim.torch._janitor)
+    else:
+        os.waitpid(child, 0)
+        print(brim._session.session_count(), brim.torch._janitor is not None)
+if child == 0:
+    with brim.session():
+        print(brim._session.session_count())
+    brim.torch.start_janitor()
+    print(brim._session.session_count(), brim.torch._janitor is not None, flush=True)
+    os._exit(0)
+""")
+    assert done.stdout.splitlines() == ["0 None", "1", "0 True", "2 True"], done.stderr

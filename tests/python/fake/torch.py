@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FAKE torch: only what brim.torch and brim.stage touch, over the emulated libcuda. Its pool keeps
-freed blocks, as torch's caching allocator does; the driver's numbers are the emulated card's own."""
+"""A FAKE torch: only what brim.torch and brim.stage touch, over the emulated libcuda. Its pool
+keeps freed blocks, as torch's caching allocator does; the driver's numbers are the card's own."""
 import ctypes
 
 _libcuda = None
