@@ -111,6 +111,7 @@ static int say_hello(const struct server *server, struct client *client,
     answer->fd = server->orders_fd;
     answer->reply.values[0] = server->card_count;
     answer->reply.values[1] = server->options.is_async_late ? EMU_HELLO_ASYNC_LATE : 0;
+    answer->reply.values[2] = server->number;
     return 0;
 }
 
@@ -196,7 +197,13 @@ static int handle_gpu_request(struct server *server, struct client *client,
         answer->reply.status = shared_create(server, client, request, &answer->reply.values[0]);
         break;
     case EMU_DROP:
-        answer->reply.status = shared_drop(server, client, request);
+        answer->reply.status = shared_drop(server, client, request, &answer->reply.values[0]);
+        break;
+    case EMU_SHARE:
+        answer->reply.status = shared_share(server, client, request, &answer->reply.values[0]);
+        break;
+    case EMU_OPEN:
+        answer->reply.status = shared_open(server, client, request, &answer->reply.values[0]);
         break;
     case EMU_EXPORT:
         return answer_export(server, client, request, answer);

@@ -32,6 +32,11 @@ int holding_alloc(struct server *server, struct client *client, const struct emu
                   uint64_t *ret_offset);
 int holding_free(struct server *server, struct client *client, const struct emu_request *request);
 
+/* The extent is no longer the client's own, nor charged to it. */
+void holding_detach(struct client *client, struct extent *extent);
+/* The opposite. */
+void holding_attach(struct client *client, struct extent *extent);
+
 /* All that the client held: its places are wiped later, its bytes come back now or after the lag.
  */
 void holding_end(struct server *server, struct client *client);

@@ -16,6 +16,15 @@ struct gpu *device_get(CUdevice device)
     return device >= 0 && (uint32_t)device < cuda.gpu_count ? &cuda.gpus[device] : NULL;
 }
 
+struct gpu *device_of_server(uint64_t server_index)
+{
+    for (uint32_t i = 0; i < cuda.gpu_count; i++) {
+        if (cuda.gpus[i].server_index == server_index)
+            return &cuda.gpus[i];
+    }
+    return NULL;
+}
+
 static CUresult enter_device_call(const char *call, CUdevice device, struct gpu **ret_gpu)
 {
     const CUresult status = cuda_enter_call(call);
@@ -143,6 +152,8 @@ static int gpu_attribute(const struct gpu *gpu, CUdevice_attribute attribute)
         { CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, 65536 },
         { CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 101376 },
         { CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1 },
+        { CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, 1 }, /* file descriptors */
+        { CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 1 },
         { CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 1 },
         { CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 1 },
     };

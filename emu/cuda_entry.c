@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "cuda/vmm.h"
+#include "cuda/ipc.h"
 #include "cuda_state.h"
 
 struct entry {
@@ -92,9 +92,21 @@ static const struct entry entries[] = {
     PLAIN(cuMemPoolTrimTo, 11020)
     PLAIN(cuMemPoolSetAttribute, 11020)
     PLAIN(cuMemPoolGetAttribute, 11020)
+    PLAIN(cuMemPoolExportToShareableHandle, 11020)
+    PLAIN(cuMemPoolImportFromShareableHandle, 11020)
+    PLAIN(cuMemPoolExportPointer, 11020)
+    PLAIN(cuMemPoolImportPointer, 11020)
+    PLAIN(cuMemPoolSetAccess, 11020)
+    PLAIN(cuMemPoolGetAccess, 11020)
     PLAIN(cuDeviceGetDefaultMemPool, 11020)
     PLAIN(cuDeviceGetMemPool, 11020)
     PLAIN(cuDeviceSetMemPool, 11020)
+    PLAIN(cuIpcGetEventHandle, 4010)
+    PLAIN(cuIpcOpenEventHandle, 4010)
+    PLAIN(cuIpcGetMemHandle, 4010)
+    PLAIN(cuIpcOpenMemHandle, 4010)
+    FORM(cuIpcOpenMemHandle, 11000, cuIpcOpenMemHandle_v2)
+    PLAIN(cuIpcCloseMemHandle, 4010)
     PLAIN(cuMemAddressReserve, 10020)
     PLAIN(cuMemAddressFree, 10020)
     PLAIN(cuMemCreate, 10020)

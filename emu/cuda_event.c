@@ -41,6 +41,34 @@ void event_pass(CUevent event, uint64_t serial)
         found->passed_ns = now_ns();
 }
 
+CUresult event_new(const struct CUctx_st *context, unsigned flags, CUevent *ret_event)
+{
+    struct event *const made = calloc(1, sizeof(*made));
+
+    if (made)
+        made->handle = handle_new(&cuda.events, made);
+    if (!made || !made->handle) {
+        free(made);
+        return cuda_count_oom(&cuda.gpus[context->gpu]);
+    }
+    made->context = context;
+    made->flags = flags;
+    made->next = events;
+    if (made->next)
+        made->next->previous = made;
+    events = made;
+    *ret_event = made->handle;
+    return CUDA_SUCCESS;
+}
+
+bool event_is_interprocess(CUevent event, bool *ret_is_event)
+{
+    const struct event *const found = handle_get(&cuda.events, event);
+
+    *ret_is_event = found != NULL;
+    return found && (found->flags & CU_EVENT_INTERPROCESS) != 0;
+}
+
 CUresult cuEventCreate(CUevent *event, unsigned int flags)
 {
     struct CUctx_st *context = NULL;
@@ -51,23 +79,7 @@ CUresult cuEventCreate(CUevent *event, unsigned int flags)
     if (!event || flags > 7 ||
         ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0))
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    if ((flags & CU_EVENT_INTERPROCESS) != 0)
-        return cuda_leave(CUDA_ERROR_NOT_SUPPORTED);
-    struct event *const made = calloc(1, sizeof(*made));
-    if (made)
-        made->handle = handle_new(&cuda.events, made);
-    if (!made || !made->handle) {
-        free(made);
-        return cuda_leave(cuda_count_oom(&cuda.gpus[context->gpu]));
-    }
-    made->context = context;
-    made->flags = flags;
-    made->next = events;
-    if (made->next)
-        made->next->previous = made;
-    events = made;
-    *event = made->handle;
-    return cuda_leave(CUDA_SUCCESS);
+    return cuda_leave(event_new(context, flags, event));
 }
 
 static void event_free(struct event *event)
@@ -148,6 +160,9 @@ static CUresult record(struct event *event, struct stream *stream)
     event->position = stream->enqueued;
     if (!cuda.is_late)
         stream_run_all(stream);
+    /* Another process that waits for it cannot do our work: it is done now, as a card may. */
+    if ((event->flags & CU_EVENT_INTERPROCESS) != 0)
+        stream_run(stream->slot, stream->enqueued);
     return CUDA_SUCCESS;
 }
 

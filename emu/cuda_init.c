@@ -197,6 +197,7 @@ static CUresult initialise(void)
     if (r != 0)
         return CUDA_ERROR_NO_DEVICE;
     cuda.is_late = (hello.values[1] & EMU_HELLO_ASYNC_LATE) != 0;
+    cuda.emulator = hello.values[2];
     r = hello.values[0] > EMU_GPU_MAX ? -EPROTO : open_gpus((uint32_t)hello.values[0]);
     if (r == 0 && cuda.gpu_count > 0)
         return CUDA_SUCCESS;

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#include "stream.h"
+#include "ipc.h"
+#include "pool.h"
 #include "vmm.h"
 
 /* Device memory, pinned host memory, or reserved addresses, as the attributes need it. */
@@ -95,6 +96,8 @@ static CUresult store_range(void *data, CUpointer_attribute attribute, const str
         return STORE(unsigned long long, known->id);
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
         return STORE(unsigned int, 0);
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        return STORE(unsigned int, ipc_is_capable(known->address));
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
         return STORE(CUdeviceptr, known->start);
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
@@ -104,6 +107,30 @@ static CUresult store_range(void *data, CUpointer_attribute attribute, const str
     default:
         return CUDA_ERROR_NOT_SUPPORTED;
     }
+}
+
+static const struct pool *find_pool(const struct known *known)
+{
+    const struct range *const range = space_range(known->address);
+
+    return range && range->chunk ? range->chunk->pool : NULL;
+}
+
+static CUmemoryPool find_pool_handle(const struct known *known)
+{
+    const struct pool *const pool = find_pool(known);
+
+    return pool ? pool->handle : NULL;
+}
+
+static CUmemAllocationHandleType handle_types(const struct known *known)
+{
+    const struct pool *const pool = find_pool(known);
+
+    if (known->mapping)
+        return known->mapping->memory->properties.requestedHandleTypes;
+    return pool && pool->is_shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+                                      : CU_MEM_HANDLE_TYPE_NONE;
 }
 
 static CUresult store(void *data, CUpointer_attribute attribute, const struct known *known)
@@ -129,9 +156,9 @@ static CUresult store(void *data, CUpointer_attribute attribute, const struct kn
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
         return STORE(int, known->gpu);
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-        return STORE(unsigned int, known->mapping
-                                       ? known->mapping->memory->properties.requestedHandleTypes
-                                       : CU_MEM_HANDLE_TYPE_NONE);
+        return STORE(unsigned int, handle_types(known));
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+        return STORE(CUmemoryPool, find_pool_handle(known));
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
         return store_access(data, known);
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
@@ -151,6 +178,7 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
     return attribute == CU_POINTER_ATTRIBUTE_MEMORY_TYPE ||
                    attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS ||
                    attribute == CU_POINTER_ATTRIBUTE_IS_MANAGED ||
+                   attribute == CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE ||
                    attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL ||
                    attribute == CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES ||
                    attribute == CU_POINTER_ATTRIBUTE_ACCESS_FLAGS

@@ -9,9 +9,19 @@
 
 #include "pool.h"
 
+#define HANDLE_TYPES_MASK 0xfU
+
 static struct pool *find_pool(CUmemoryPool handle)
 {
     return handle_get(&cuda.pools, handle);
+}
+
+/* One that gives out memory: not another process's. */
+static struct pool *find_own_pool(CUmemoryPool handle)
+{
+    struct pool *const pool = find_pool(handle);
+
+    return pool && !pool->is_imported ? pool : NULL;
 }
 
 /* The device's own, which is there from its first use on. NULL: no host memory. */
@@ -49,7 +59,7 @@ static CUresult alloc(const char *call, CUdeviceptr *address, size_t bytes, CUme
     status = stream_find(context, stream, &found);
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
-    struct pool *const pool = handle ? find_pool(handle) : current_pool(found->context->gpu);
+    struct pool *const pool = handle ? find_own_pool(handle) : current_pool(found->context->gpu);
     if (!address || bytes == 0 || !pool)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     status = pool_alloc(pool, bytes, found, address);
@@ -114,22 +124,36 @@ CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
     return cuMemFreeAsync(address, stream ? stream : CU_STREAM_PER_THREAD);
 }
 
+static CUresult check_properties(const CUmemPoolProps *properties)
+{
+    const unsigned types = (unsigned)properties->handleTypes;
+
+    if (properties->allocType != CU_MEM_ALLOCATION_TYPE_PINNED || types > HANDLE_TYPES_MASK ||
+        properties->win32SecurityAttributes)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (properties->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT ||
+        (properties->location.type == CU_MEM_LOCATION_TYPE_HOST && types != 0))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE || properties->usage != 0 ||
+        (types & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return device_get(properties->location.id) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
 CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties)
 {
     CUresult status = cuda_enter();
 
     if (status != CUDA_SUCCESS)
         return status;
-    if (!pool || !properties || properties->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
-        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
-        properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE || properties->usage != 0)
-        return cuda_leave(CUDA_ERROR_NOT_SUPPORTED);
-    if (!device_get(properties->location.id))
-        return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
+    status = pool && properties ? check_properties(properties) : CUDA_ERROR_INVALID_VALUE;
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
     struct pool *const made = pool_new((uint32_t)properties->location.id);
     if (!made)
         return cuda_leave(cuda_count_oom(&cuda.gpus[properties->location.id]));
+    made->is_shareable = properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE;
+    made->max_bytes = properties->maxSize;
     *pool = made->handle;
     return cuda_leave(CUDA_SUCCESS);
 }
@@ -283,7 +307,7 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 
     if (status != CUDA_SUCCESS)
         return status;
-    const struct pool *const found = find_pool(pool);
+    const struct pool *const found = find_own_pool(pool);
     if (!found || found->gpu != (uint32_t)device)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     cuda.gpus[device].pool = pool;

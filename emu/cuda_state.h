@@ -27,6 +27,7 @@
 
 struct block;
 struct chunk;
+struct import;
 struct mapping;
 struct pool;
 struct reservation;
@@ -46,6 +47,8 @@ struct range {
     struct block *block;     /* owned; NULL: one allocation */
     struct mapping *mapping; /* what it is embedded in; NULL: no mapping */
     struct chunk *chunk;     /* what it is embedded in; NULL: of no pool */
+    struct import *import;   /* owned; NULL: not opened from another process */
+    bool is_shared;          /* other processes may refer to it: dropped, not freed */
 };
 
 struct gpu {
@@ -75,7 +78,8 @@ struct CUctx_st {
 struct cuda {
     pthread_mutex_t lock;
     struct link link;
-    bool is_late; /* --async=late */
+    bool is_late;      /* --async=late */
+    uint64_t emulator; /* the number of the one that we are connected to */
     struct gpu gpus[EMU_GPU_MAX];
     uint32_t gpu_count;
     struct handles contexts, streams, events, memories, pools;
@@ -112,6 +116,9 @@ CUresult cuda_count_oom(const struct gpu *gpu);
 
 /* cuda_device.c: valid device number. */
 struct gpu *device_get(CUdevice device);
+/* The gpu of this process that the server knows under a number; NULL: CUDA_VISIBLE_DEVICES hides
+ * it. */
+struct gpu *device_of_server(uint64_t server_index);
 
 /* cuda_context.c: the thread's current one: CUDA_ERROR_INVALID_CONTEXT, or _CONTEXT_IS_DESTROYED.
  */
@@ -123,6 +130,8 @@ int space_open(uint64_t bytes);
 CUresult space_alloc(struct CUctx_st *context, uint64_t bytes, CUdeviceptr *ret_address);
 CUresult space_free(CUdeviceptr address);
 void space_free_context(struct CUctx_st *context);
+/* Of a context, whatever it is. */
+void space_free_range(struct range *range);
 
 struct place {
     CUdeviceptr base; /* of the allocation */

@@ -195,17 +195,6 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
     return cuda_leave(status);
 }
 
-/* The gpu of this process that the server knows under a number; -1: CUDA_VISIBLE_DEVICES hides it.
- */
-static int find_gpu(uint64_t server_index)
-{
-    for (uint32_t i = 0; i < cuda.gpu_count; i++) {
-        if (cuda.gpus[i].server_index == server_index)
-            return (int)i;
-    }
-    return -1;
-}
-
 static CUresult import_fd(int fd, struct memory **ret_memory)
 {
     const struct emu_request request = { .op = EMU_IMPORT };
@@ -216,14 +205,15 @@ static CUresult import_fd(int fd, struct memory **ret_memory)
         return status == -EBADF ? CUDA_ERROR_INVALID_VALUE
                : status < 0     ? CUDA_ERROR_UNKNOWN
                                 : (CUresult)status;
-    const int gpu = find_gpu(reply.values[2]);
-    if (gpu < 0) {
+    const struct gpu *const found = device_of_server(reply.values[2]);
+    if (!found) {
         const struct emu_request drop = { .op = EMU_DROP,
                                           .gpu = (uint32_t)reply.values[2],
                                           .args = { reply.values[0] } };
         (void)link_call(&cuda.link, &drop, &reply);
         return CUDA_ERROR_NOT_SUPPORTED;
     }
+    const int gpu = (int)(found - cuda.gpus);
     const struct memory memory = {
         .gpu = (uint32_t)gpu,
         .offset = reply.values[0],

@@ -180,6 +180,21 @@ int holding_free(struct server *server, struct client *client, const struct emu_
     return CUDA_SUCCESS;
 }
 
+void holding_detach(struct client *client, struct extent *extent)
+{
+    unlink_extent(&client->extents, extent);
+    extent->owner = NULL;
+    client->used_bytes[extent->gpu] -= extent->page_count * EMU_PAGE_BYTES;
+}
+
+void holding_attach(struct client *client, struct extent *extent)
+{
+    link_extent(&client->extents, extent);
+    extent->owner = client;
+    extent->memory = NULL;
+    client->used_bytes[extent->gpu] += extent->page_count * EMU_PAGE_BYTES;
+}
+
 /* Each process once, whatever number of connections it has. */
 uint32_t holding_list(const struct server *server, uint32_t gpu,
                       struct emu_process list[EMU_PROCESS_MAX])

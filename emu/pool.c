@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
-#define UNIT_BYTES UINT64_C(512)
+#include "ipc.h"
+
+#define UNIT_BYTES POOL_UNIT_BYTES
 
 struct pool *pool_new(uint32_t gpu)
 {
@@ -36,13 +38,44 @@ static void chunk_free(struct chunk *chunk)
     while (*link != chunk)
         link = &(*link)->next;
     *link = chunk->next;
-    bytes_drop(gpu, chunk->range.offset, bytes);
-    (void)cuda_ask(EMU_FREE, gpu, chunk->range.offset, &reply);
+    if (chunk->range.is_shared) {
+        ipc_drop(&chunk->range);
+    } else {
+        bytes_drop(gpu, chunk->range.offset, bytes);
+        (void)cuda_ask(EMU_FREE, gpu, chunk->range.offset, &reply);
+    }
     space_set(chunk->range.base, chunk->range.page_count, NULL);
     space_unreserve(chunk->range.base, chunk->range.page_count);
     pool->reserved_bytes -= bytes;
     spans_deinit(&chunk->units);
+    free(chunk->range.import);
     free(chunk);
+}
+
+void pool_add_chunk(struct pool *pool, struct chunk *chunk)
+{
+    chunk->pool = pool;
+    chunk->next = pool->chunks;
+    pool->chunks = chunk;
+    pool->reserved_bytes += chunk->range.page_count * EMU_PAGE_BYTES;
+    if (pool->reserved_bytes > pool->reserved_high_bytes)
+        pool->reserved_high_bytes = pool->reserved_bytes;
+    space_set(chunk->range.base, chunk->range.page_count, &chunk->range);
+}
+
+void pool_add_piece(struct chunk *chunk, struct piece *piece, uint64_t bytes)
+{
+    struct pool *const pool = chunk->pool;
+
+    piece->chunk = chunk;
+    piece->unit_count = (bytes + UNIT_BYTES - 1) / UNIT_BYTES;
+    piece->bytes = bytes;
+    piece->id = ++cuda.next_id;
+    piece->next = chunk->pieces;
+    chunk->pieces = piece;
+    pool->used_bytes += piece->unit_count * UNIT_BYTES;
+    if (pool->used_bytes > pool->used_high_bytes)
+        pool->used_high_bytes = pool->used_bytes;
 }
 
 static CUresult chunk_new(struct pool *pool, uint64_t bytes)
@@ -57,7 +90,8 @@ static CUresult chunk_new(struct pool *pool, uint64_t bytes)
         goto no_memory;
     if (space_reserve(page_count, &base) < 0)
         goto no_memory;
-    const CUresult status = cuda_ask(EMU_ALLOC, gpu, bytes, &reply);
+    const CUresult status =
+        cuda_ask(pool->is_shareable ? EMU_CREATE : EMU_ALLOC, gpu, bytes, &reply);
     if (status != CUDA_SUCCESS) {
         space_unreserve(base, page_count);
         spans_deinit(&chunk->units);
@@ -70,14 +104,9 @@ static CUresult chunk_new(struct pool *pool, uint64_t bytes)
                                    .offset = reply.values[0],
                                    .id = ++cuda.next_id,
                                    .gpu = pool->gpu,
-                                   .chunk = chunk };
-    chunk->pool = pool;
-    chunk->next = pool->chunks;
-    pool->chunks = chunk;
-    pool->reserved_bytes += bytes;
-    if (pool->reserved_bytes > pool->reserved_high_bytes)
-        pool->reserved_high_bytes = pool->reserved_bytes;
-    space_set(base, page_count, &chunk->range);
+                                   .chunk = chunk,
+                                   .is_shared = pool->is_shareable };
+    pool_add_chunk(pool, chunk);
     return CUDA_SUCCESS;
 no_memory:
     if (chunk)
@@ -98,15 +127,7 @@ static bool take(struct pool *pool, uint64_t bytes, CUdeviceptr *ret_address)
         free(piece);
         return false;
     }
-    piece->chunk = chunk;
-    piece->unit_count = unit_count;
-    piece->bytes = bytes;
-    piece->id = ++cuda.next_id;
-    piece->next = chunk->pieces;
-    chunk->pieces = piece;
-    pool->used_bytes += unit_count * UNIT_BYTES;
-    if (pool->used_bytes > pool->used_high_bytes)
-        pool->used_high_bytes = pool->used_bytes;
+    pool_add_piece(chunk, piece, bytes);
     *ret_address = chunk->range.base + piece->unit * UNIT_BYTES;
     return true;
 }
@@ -118,6 +139,14 @@ static uint64_t card_free_bytes(const struct pool *pool)
     return cuda_ask(EMU_MEMORY, &cuda.gpus[pool->gpu], 0, &reply) == CUDA_SUCCESS
                ? reply.values[0] - reply.values[1]
                : 0;
+}
+
+/* How much more the pool may take, by the most that it was made for. */
+static uint64_t room_bytes(const struct pool *pool)
+{
+    return pool->max_bytes == 0                     ? UINT64_MAX
+           : pool->max_bytes > pool->reserved_bytes ? pool->max_bytes - pool->reserved_bytes
+                                                    : 0;
 }
 
 /* What the stream has freed is the stream's to take again; then comes a new chunk; and only where
@@ -139,8 +168,11 @@ CUresult pool_alloc(struct pool *pool, uint64_t bytes, struct stream *stream,
             return CUDA_SUCCESS;
         pool_trim(pool, 0);
     }
+    if (least > room_bytes(pool))
+        return cuda_count_oom(&cuda.gpus[pool->gpu]);
     const CUresult status =
-        chunk_new(pool, least < POOL_CHUNK_BYTES && card_free_bytes(pool) >= POOL_CHUNK_BYTES
+        chunk_new(pool, least < POOL_CHUNK_BYTES && card_free_bytes(pool) >= POOL_CHUNK_BYTES &&
+                                room_bytes(pool) >= POOL_CHUNK_BYTES
                             ? POOL_CHUNK_BYTES
                             : least);
     if (status != CUDA_SUCCESS)
@@ -183,17 +215,24 @@ void pool_give(struct piece *piece)
     while (*link != piece)
         link = &(*link)->next;
     *link = piece->next;
-    spans_give(&chunk->units, piece->unit, piece->unit_count);
+    if (!pool->is_imported)
+        spans_give(&chunk->units, piece->unit, piece->unit_count);
     pool->used_bytes -= piece->unit_count * UNIT_BYTES;
     free(piece);
     pool_settle(pool);
+}
+
+/* A pool that other processes may have opened keeps what it has until its end. */
+static bool is_held(const struct pool *pool)
+{
+    return (pool->is_shareable || pool->is_imported) && !pool->is_destroyed;
 }
 
 void pool_trim(struct pool *pool, uint64_t keep_bytes)
 {
     struct chunk *next = NULL;
 
-    for (struct chunk *chunk = pool->chunks; chunk; chunk = next) {
+    for (struct chunk *chunk = is_held(pool) ? NULL : pool->chunks; chunk; chunk = next) {
         const uint64_t bytes = chunk->range.page_count * EMU_PAGE_BYTES;
         next = chunk->next;
         if (!chunk->pieces && pool->reserved_bytes - bytes >= keep_bytes)
@@ -206,7 +245,7 @@ void pool_release_all(void)
 {
     for (struct pool *pool = cuda.first_pool; pool; pool = pool->next) {
         struct chunk *next = NULL;
-        for (struct chunk *chunk = pool->chunks;
+        for (struct chunk *chunk = is_held(pool) ? NULL : pool->chunks;
              chunk && pool->reserved_bytes > pool->threshold_bytes; chunk = next) {
             next = chunk->next;
             if (!chunk->pieces)

@@ -29,7 +29,8 @@
 #define EMU_CUDA_VERSION        13000
 
 enum emu_op {
-    EMU_HELLO = 1,      /* args: EMU_VERSION, enum emu_role -> gpu count, EMU_HELLO_* */
+    EMU_HELLO = 1,      /* args: EMU_VERSION, enum emu_role -> gpu count, EMU_HELLO_*, a number of
+                         * this emulator alone */
     EMU_GPU_INFO,       /* -> struct emu_gpu_info; with the memfd, if args[0] is 1 */
     EMU_CONTEXT_ADD,    /* the first of a process charges the context's overhead */
     EMU_CONTEXT_REMOVE, /* the last of a process gives it back */
@@ -41,9 +42,12 @@ enum emu_op {
     EMU_FAULT,          /* payload: text; the library saw pending work's bytes freed or reused */
     EMU_STATS,          /* -> JSON text */
     EMU_CREATE,         /* args: bytes -> offset; memory that is referred to */
-    EMU_DROP,           /* args: offset; one reference of this process less */
+    EMU_DROP,           /* args: offset; one reference of this process less -> how many processes
+                         * refer to it still */
     EMU_EXPORT,         /* args: offset -> a descriptor that is a reference too */
     EMU_IMPORT,         /* with such a descriptor -> offset, bytes, gpu; one reference more */
+    EMU_SHARE,          /* args: offset -> a serial by which other processes open it */
+    EMU_OPEN,           /* args: offset, its serial -> bytes; one reference of this process more */
     EMU_CONTROL,        /* payload: an order of script.c -> text of what is wrong with it */
 };
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -75,6 +76,8 @@ static int server_open(struct server *server, struct error *err)
     int r = 0;
 
     server->listen_fd = server->orders_fd = -1;
+    if (getrandom(&server->number, sizeof(server->number), 0) != sizeof(server->number))
+        return error_set(err, -errno, "getrandom: %s", strerror(errno));
     server->tree.signal_fd = -1;
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (server->epoll_fd < 0)

@@ -133,8 +133,10 @@ struct server {
     size_t client_count;
     size_t client_max;        /* by the limit of descriptors */
     struct rlimit file_limit; /* as the command is to have it */
-    struct export *exports;   /* owned */
-    struct extent *wipe;      /* owned; places to be punched before they are given out again */
+    uint64_t number;          /* by which handles of this emulator are known */
+    uint64_t last_serial;
+    struct export *exports; /* owned */
+    struct extent *wipe;    /* owned; places to be punched before they are given out again */
     struct late *late_first, **late_last; /* owned */
     struct tree tree;
     char dir[96]; /* the private directory */

@@ -150,14 +150,26 @@ int shared_create(struct server *server, struct client *client, const struct emu
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-int shared_drop(struct server *server, struct client *client, const struct emu_request *request)
+static uint64_t count_holders(const struct memory *memory)
+{
+    uint64_t count = 0;
+
+    for (const struct hold *hold = memory->holds; hold; hold = hold->next)
+        count++;
+    return count;
+}
+
+int shared_drop(struct server *server, struct client *client, const struct emu_request *request,
+                uint64_t *ret_holders)
 {
     struct hold *const hold = find_named(server, client, request);
 
     if (!hold)
         return CUDA_ERROR_INVALID_VALUE;
+    *ret_holders = count_holders(hold->memory);
     if (--hold->count > 0)
         return CUDA_SUCCESS;
+    --*ret_holders;
     const uint64_t bytes = memory_bytes(hold->memory);
     if (remove_hold(server, hold)) {
         client->used_bytes[request->gpu] -= bytes;
@@ -241,6 +253,59 @@ int shared_import(struct server *server, struct client *client, int fd, uint64_t
     ret_values[0] = extent->page * EMU_PAGE_BYTES;
     ret_values[1] = extent->page_count * EMU_PAGE_BYTES;
     ret_values[2] = extent->gpu;
+    return CUDA_SUCCESS;
+}
+
+/* What was its owner's alone is referred to from now on, by the owner first. */
+static int make_shared(struct client *client, struct extent *extent)
+{
+    struct memory *const memory = calloc(1, sizeof(*memory));
+
+    if (!memory)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    memory->extent = extent;
+    holding_detach(client, extent);
+    extent->memory = memory;
+    if (add_hold(memory, client) == 0)
+        return CUDA_SUCCESS;
+    holding_attach(client, extent);
+    free(memory);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+int shared_share(struct server *server, struct client *client, const struct emu_request *request,
+                 uint64_t *ret_serial)
+{
+    const struct card *const card = &server->cards[request->gpu];
+    struct extent *const extent = request->args[0] < card->info.space_bytes
+                                      ? card->by_page[request->args[0] / EMU_PAGE_BYTES]
+                                      : NULL;
+
+    if (!extent || (extent->memory ? !find_hold(extent->memory, client) : extent->owner != client))
+        return CUDA_ERROR_INVALID_VALUE;
+    const int status = extent->memory ? CUDA_SUCCESS : make_shared(client, extent);
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (extent->memory->serial == 0)
+        extent->memory->serial = ++server->last_serial;
+    *ret_serial = extent->memory->serial;
+    return CUDA_SUCCESS;
+}
+
+int shared_open(struct server *server, struct client *client, const struct emu_request *request,
+                uint64_t *ret_bytes)
+{
+    const struct card *const card = &server->cards[request->gpu];
+    const struct extent *const extent = request->args[0] < card->info.space_bytes
+                                            ? card->by_page[request->args[0] / EMU_PAGE_BYTES]
+                                            : NULL;
+
+    if (!extent || !extent->memory || extent->memory->serial == 0 ||
+        extent->memory->serial != request->args[1])
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (add_hold(extent->memory, client) < 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    *ret_bytes = memory_bytes(extent->memory);
     return CUDA_SUCCESS;
 }
 

@@ -5,8 +5,8 @@
 #include "client.h"
 
 /*
- * Memory that handles refer to (cuMemCreate): it lives while anybody refers to it, and is known by
- * its place in the card's memfd.
+ * Memory that handles refer to (cuMemCreate), or that cuMemAlloc gave and cuIpcGetMemHandle has
+ * shared: it lives while anybody refers to it, and is known by its place in the card's memfd.
  *
  *   a hold     one process's handles and mappings, however many; an import is one more
  *   an export  a pipe: the program has the write end, as the descriptor that cuMemExport… gave it,
@@ -39,18 +39,26 @@ struct memory {
     struct extent *extent; /* owned */
     struct hold *holds;    /* owned */
     uint32_t export_count;
+    uint64_t serial; /* by which other processes open it; 0: it was not shared so */
 };
 
 /* Each returns a CUresult for the library. */
 int shared_create(struct server *server, struct client *client, const struct emu_request *request,
                   uint64_t *ret_offset);
-/* One reference of the client's less. */
-int shared_drop(struct server *server, struct client *client, const struct emu_request *request);
+/* One reference of the client's less; *ret_holders: how many processes have one still. */
+int shared_drop(struct server *server, struct client *client, const struct emu_request *request,
+                uint64_t *ret_holders);
 /* *ret_fd is the caller's to close once it is sent. */
 int shared_export(struct server *server, struct client *client, const struct emu_request *request,
                   int *ret_fd);
 /* fd is borrowed. values: offset, bytes, gpu. */
 int shared_import(struct server *server, struct client *client, int fd, uint64_t ret_values[3]);
+
+/* Memory of any kind gets a serial, by which another process refers to it. */
+int shared_share(struct server *server, struct client *client, const struct emu_request *request,
+                 uint64_t *ret_serial);
+int shared_open(struct server *server, struct client *client, const struct emu_request *request,
+                uint64_t *ret_bytes);
 
 /* The client ends. What only it held stays in its used_bytes, for holding_end() to give back. */
 void shared_end(struct server *server, struct client *client);

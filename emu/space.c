@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "cuda_state.h"
+#include "ipc.h"
 
 #define UNIT_BYTES  UINT64_C(512)
 #define BLOCK_UNITS (EMU_PAGE_BYTES / UNIT_BYTES)
@@ -231,19 +231,24 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
     return CUDA_SUCCESS;
 }
 
-static void range_free(struct range *range)
+void space_free_range(struct range *range)
 {
     struct gpu *const gpu = &cuda.gpus[range->gpu];
     const uint64_t page = page_of(range->base);
     struct emu_reply reply = { 0 };
 
-    bytes_drop(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
-    (void)cuda_ask(EMU_FREE, gpu, range->offset, &reply);
+    if (range->is_shared) {
+        ipc_drop(range);
+    } else {
+        bytes_drop(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
+        (void)cuda_ask(EMU_FREE, gpu, range->offset, &reply);
+    }
     for (uint64_t i = 0; i < range->page_count; i++)
         cuda.by_page[page + i] = NULL;
     spans_give(&cuda.free_space, page, range->page_count);
     unlink_range(range);
     free(range->block);
+    free(range->import);
     free(range);
 }
 
@@ -301,7 +306,7 @@ static CUresult free_small(struct range *range, CUdeviceptr address)
         return CUDA_ERROR_INVALID_VALUE;
     block_give(block, unit);
     if (block->free_units == BLOCK_UNITS) {
-        range_free(range);
+        space_free_range(range);
         return CUDA_SUCCESS;
     }
     unlink_range(range);
@@ -317,18 +322,18 @@ CUresult space_free(CUdeviceptr address)
         return CUDA_ERROR_INVALID_VALUE;
     if (range->block)
         return free_small(range, address);
-    if (range->base != address || range->mapping || range->chunk)
+    if (range->base != address || range->mapping || range->chunk || range->import)
         return CUDA_ERROR_INVALID_VALUE;
-    range_free(range);
+    space_free_range(range);
     return CUDA_SUCCESS;
 }
 
 void space_free_context(struct CUctx_st *context)
 {
     while (context->open_blocks)
-        range_free(context->open_blocks);
+        space_free_range(context->open_blocks);
     while (context->ranges)
-        range_free(context->ranges);
+        space_free_range(context->ranges);
 }
 
 static bool find_small(const struct range *range, CUdeviceptr address, struct place *place)

@@ -116,6 +116,9 @@ void race_check_free(const struct end *end, uint64_t bytes, const char *call);
 /* cuda_event.c */
 void event_pass(CUevent event, uint64_t serial);
 void event_free_all(const struct CUctx_st *context);
+CUresult event_new(const struct CUctx_st *context, unsigned flags, CUevent *ret_event);
+/* Whether it was made for other processes; *ret_is_event: whether it is one at all. */
+bool event_is_interprocess(CUevent event, bool *ret_is_event);
 
 /* cuda_host.c: whether the driver knows all of these host bytes as pinned. */
 bool host_is_pinned(const void *memory, size_t bytes);

@@ -44,7 +44,7 @@ struct mapping {
     struct range range;
     struct memory *memory; /* referred to */
     struct reservation *reservation;
-    struct mapping *next, *previous; /* of the reservation */
+    struct mapping *next, *previous;   /* of the reservation */
     unsigned char access[EMU_GPU_MAX]; /* CU_MEM_ACCESS_FLAGS_*, by gpu of this process */
 };
 

@@ -71,7 +71,7 @@ uint64_t conform_free_bytes(void)
 }
 
 /* A context on gpu 0. */
-static int open_gpu(struct error *err)
+static int open_gpu(bool is_quiet, struct error *err)
 {
     CUcontext context = NULL;
     CUdevice device = 0;
@@ -88,25 +88,31 @@ static int open_gpu(struct error *err)
         r = driver_cuda_check(&driver, driver.context_set(context), "cuCtxSetCurrent", err);
     if (r < 0)
         return r;
+    if (is_quiet)
+        return 0;
     (void)driver.device_name(name, sizeof(name), device);
     (void)driver.driver_version(&version);
     printf("# %s, CUDA %d.%d\n", name, version / 1000, version % 1000 / 10);
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const bool is_other = argc == 2 && strcmp(argv[1], CONFORM_OTHER) == 0;
     const char *const require = getenv("BRIM_REQUIRE_GPU"); /* NOLINT(concurrency-mt-unsafe) */
     struct error err = { 0 };
 
-    if (open_gpu(&err) < 0) {
+    if (open_gpu(is_other, &err) < 0) {
         const bool is_required = require && strcmp(require, "1") == 0;
         printf(is_required ? "Bail out! %s\n" : "1..0 # SKIP %s\n", err.message);
         return is_required ? EXIT_FAILURE : EXIT_SUCCESS;
     }
+    if (is_other)
+        return conform_ipc_other();
     conform_memory();
     conform_vmm();
     conform_pool();
+    conform_ipc();
     (void)driver.primary_release(0);
     printf("1..%u\n# %u checks, %u differences\n", check_count, check_count, difference_count);
     return difference_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -15,6 +15,7 @@
  *
  *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
  *   conform_vmm.c reserve, create, map        conform_pool.c  pools in stream order
+ *   conform_ipc.c handles for other processes
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -34,5 +35,10 @@ uint64_t conform_free_bytes(void);
 void conform_memory(void);
 void conform_vmm(void);
 void conform_pool(void);
+void conform_ipc(void);
+
+/* What the other process is called by, and does: it opens what its standard input tells. */
+#define CONFORM_OTHER "other"
+int conform_ipc_other(void);
 
 #endif
