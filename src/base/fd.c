@@ -43,6 +43,15 @@ int fd_write_all(int fd, const void *data, size_t data_bytes)
     return 0;
 }
 
+int fd_sync_dir(const char *path)
+{
+    OWNED(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    return fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+}
+
 static int change_flag(int fd, int get, int set, int flag, int is_on)
 {
     const int flags = fcntl(fd, get);

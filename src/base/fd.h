@@ -13,6 +13,10 @@ int fd_take(int *fd);
 /* Write all of it, through short writes and EINTR. 0 or -errno. */
 int fd_write_all(int fd, const void *data, size_t data_bytes);
 
+/* Make a directory's entries durable. A filesystem that knows no such thing is taken as it is. 0 or
+ * -errno. */
+int fd_sync_dir(const char *path) __attribute__((warn_unused_result));
+
 /* Set or clear FD_CLOEXEC; O_NONBLOCK. 0 or -errno. */
 int fd_set_cloexec(int fd, int is_cloexec);
 int fd_set_nonblock(int fd, int is_nonblock);

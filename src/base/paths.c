@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 #ifndef BRIM_LIBEXEC_DIR
 #    define BRIM_LIBEXEC_DIR "/usr/local/libexec/brim"
 #endif
@@ -97,6 +99,26 @@ int paths_make_private(const char *path, struct error *err)
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return error_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
     return check_private(path, err);
+}
+
+int paths_sync_parents(const char *path)
+{
+    char partial[PATHS_BYTES];
+    struct stat info;
+    int r = 0;
+
+    if (snprintf(partial, sizeof(partial), "%s", path) >= (int)sizeof(partial))
+        return -ENAMETOOLONG;
+    for (char *slash = strrchr(partial, '/'); slash && slash != partial && r == 0;
+         slash = strrchr(partial, '/')) {
+        *slash = '\0';
+        if (stat(partial, &info) < 0)
+            return -errno;
+        if (info.st_uid != geteuid())
+            break; /* whoever made that one did not make it for us */
+        r = fd_sync_dir(partial);
+    }
+    return r == -EACCES ? 0 : r; /* ours, and closed to us: so it was when we came */
 }
 
 static int program_beside_us(const char *name, char ret_path[PATHS_BYTES])

@@ -35,6 +35,11 @@ int paths_state_dir(char ret_path[PATHS_BYTES], struct error *err);
  * others: -ENOTDIR, -EPERM with a message that says whose it is. */
 int paths_make_private(const char *path, struct error *err);
 
+/* Make the names of a path durable, as far as it leads through directories of ours: what a program
+ * of ours has made on the way may not be on the disk yet, and a file that is synced is lost with a
+ * directory that is not. Nothing is made. 0 or -errno. */
+int paths_sync_parents(const char *path) __attribute__((warn_unused_result));
+
 /* dir + "/" + name; -ENAMETOOLONG, with a message, where the result does not fit limit_bytes. */
 int paths_join(char *ret_path, size_t limit_bytes, const char *dir, const char *name,
                struct error *err);

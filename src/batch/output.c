@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/crash.h"
 #include "base/fd.h"
+#include "base/paths.h"
 #include "batch/template.h"
 
 #define ATTEMPTS_KEPT_MAX 64 /* older ones were removed when they were given up */
@@ -78,12 +79,28 @@ static int make_parents(char *path, struct error *err)
     return 0;
 }
 
+int output_share_dir(const char *path, const char *other)
+{
+    const char *slash = strrchr(path, '/'), *other_slash = strrchr(other, '/');
+
+    return slash - path == other_slash - other && memcmp(path, other, (size_t)(slash - path)) == 0;
+}
+
 /* The directory of a path, fresh; NULL when memory is out. */
 static char *dir_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
 
     return strndup(path, slash > path ? (size_t)(slash - path) : 1);
+}
+
+int output_sync_dir_name(const char *path, struct error *err)
+{
+    OWNED(freep) char *dir = dir_of(path);
+    const int r = dir ? paths_sync_parents(dir) : -ENOMEM;
+
+    return r < 0 ? error_set(err, r, "cannot make %s durable: %s", dir ? dir : path, strerror(-r))
+                 : 0;
 }
 
 int output_make_dir(const char *path, struct error *err)
@@ -95,25 +112,24 @@ int output_make_dir(const char *path, struct error *err)
 
     if (!dir || !copy)
         return error_set(err, -ENOMEM, "out of memory");
-    if (stat(dir, &info) < 0)
+    if (stat(dir, &info) < 0) {
         r = make_parents(copy, err);
-    else if (!S_ISDIR(info.st_mode))
+        if (r == 0)
+            r = output_sync_dir_name(path, err);
+    } else if (!S_ISDIR(info.st_mode)) {
         r = error_set(err, -ENOTDIR, "the output directory %s is a file; move it away", dir);
+    }
     if (r == 0 && access(dir, W_OK | X_OK) < 0)
         r = error_set(err, -errno, "cannot write to the output directory %s: %s", dir,
                       strerror(errno));
     return r;
 }
 
-static int sync_dir_of(const char *path)
+int output_sync_dir(const char *path)
 {
     OWNED(freep) char *dir = dir_of(path);
-    OWNED(fd_close) int fd = -1;
 
-    if (!dir)
-        return -ENOMEM;
-    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    return dir ? fd_sync_dir(dir) : -ENOMEM;
 }
 
 int output_commit(const char *attempt_path, const char *path, uint64_t *ret_bytes,
@@ -147,7 +163,7 @@ int output_commit(const char *attempt_path, const char *path, uint64_t *ret_byte
     if (rename(attempt_path, path) < 0)
         return error_set(err, -errno, "cannot put the output at %s: %s", path, strerror(errno));
     CRASH_POINT(batch_renamed);
-    r = sync_dir_of(path);
+    r = output_sync_dir(path);
     if (r < 0)
         return error_set(err, r, "cannot make %s durable: %s", path, strerror(-r));
     CRASH_POINT(batch_dir_synced);

@@ -32,6 +32,16 @@ char *output_old_path(const char *path, uint64_t generation);
 /* Make the directory of a path, with its parents. */
 int output_make_dir(const char *path, struct error *err) __attribute__((warn_unused_result));
 
+/* Make that directory's own name durable, and those of its parents: once a run, as an earlier one
+ * may have been killed between the two. */
+int output_sync_dir_name(const char *path, struct error *err) __attribute__((warn_unused_result));
+
+/* Make a path's name durable; whether two paths lie in one directory, and one such call serves
+ * both.
+ */
+int output_sync_dir(const char *path) __attribute__((warn_unused_result));
+int output_share_dir(const char *path, const char *other);
+
 /* Make the attempt the result and durable. -ENOENT: the worker wrote none; -EINVAL: it is no
  * regular file; -ENOSPC, -EIO …: it is not safely there. */
 int output_commit(const char *attempt_path, const char *path, uint64_t *ret_bytes,

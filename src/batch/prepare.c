@@ -113,6 +113,27 @@ static int move_aside(struct run *run, uint64_t index, uint64_t generation, stru
     return 0;
 }
 
+static int sync_moved(const struct run *run, uint64_t total, struct error *err)
+{
+    OWNED(freep) char *synced = NULL;
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < total; i++) {
+        char *path = output_path(run->spec->output, i);
+        if (!path)
+            return error_set(err, -ENOMEM, "out of memory");
+        if (!synced || !output_share_dir(synced, path))
+            r = output_sync_dir(path);
+        if (r == -ENOENT) /* nothing was there to be moved */
+            r = 0;
+        free(synced);
+        synced = path;
+    }
+    return r < 0 ? error_set(err, r, "cannot make the names of the old outputs durable: %s",
+                             strerror(-r))
+                 : 0;
+}
+
 /* Outputs first: if that is interrupted, the next run finds them missing and nothing is
  * overwritten. */
 static int start_over(struct run *run, struct error *err)
@@ -122,6 +143,8 @@ static int start_over(struct run *run, struct error *err)
 
     for (uint64_t i = 0; r == 0 && i < info.total; i++)
         r = move_aside(run, i, info.generation + 1, err);
+    if (r == 0)
+        r = sync_moved(run, info.total, err);
     if (r < 0)
         return r;
     if (info.done > 0)
@@ -159,6 +182,8 @@ static int fill(struct run *run, struct error *err)
     OWNED(freep) char *first = output_path(spec->output, 0);
     int r = first ? output_make_dir(first, err) : -ENOMEM;
 
+    if (r == 0)
+        r = output_sync_dir_name(first, err);
     if (r == 0)
         r = run_check_output(run->options, spec->output, err);
     if (r == 0)

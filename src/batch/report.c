@@ -190,6 +190,10 @@ int report_summary(const struct run *run, const struct batch_result *result, str
         return error_set(err, -ENOMEM, "cannot write %s: out of memory", path);
     fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     r = fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
+    /* Where no summary is worth more than half of one, a power cut must not put a name to nothing.
+     */
+    if (r == 0 && fsync(fd) < 0)
+        r = -errno;
     CRASH_POINT(batch_finished);
     if (r == 0 && rename(beside, path) < 0)
         r = -errno;

@@ -60,6 +60,8 @@ bool work_take(struct run *run, struct worker *worker)
     run->queue_first = (run->queue_first + 1) % run->input.count;
     run->queue_count--;
     run->running_count++;
+    /* Attempts that a power cut took from the store may have left a file under this number. */
+    (void)unlink(worker->attempt_path);
     CRASH_POINT(batch_begun);
     work->attempts++;
     work->state = SEGMENT_RUNNING;

@@ -195,6 +195,9 @@ int segments_open(const char *dir, const char *output, struct segments **ret_seg
         return error_set(err, -errno, "cannot make %s: %s", segments->path, strerror(errno));
     /* Before SQLite opens it: closing any descriptor of a file drops the process's locks on it. */
     fd_close(&fd);
+    r = paths_sync_parents(segments->path);
+    if (r < 0)
+        return error_set(err, r, "cannot make %s durable: %s", segments->path, strerror(-r));
     r = open_database(segments, SQLITE_OPEN_READWRITE, err);
     if (r == 0)
         r = prepare_tables(segments, err);
