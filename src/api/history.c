@@ -103,6 +103,8 @@ static void report(struct history *history)
 {
     if (history->result < 0 && !history->has_failed && history->listener.on_failed)
         history->listener.on_failed(history->listener.user, &history->error);
+    if (history->result == 0 && history->has_failed && history->listener.on_recovered)
+        history->listener.on_recovered(history->listener.user);
     history->has_failed = history->result < 0;
 }
 
@@ -120,8 +122,9 @@ static void on_written(uv_work_t *work, int status)
 
     (void)status;
     history->is_writing = false;
-    /* What could not be written is not tried again: the next batch may do better. */
-    if (history->batch.count > 0)
+    /* What could not be written is tried again with what has come meanwhile, for as long as the
+     * ring has it. */
+    if (history->result == 0 && history->batch.count > 0)
         history->written = history->batch.rows[history->batch.count - 1].number;
     batch_deinit(&history->batch);
     report(history);

@@ -17,9 +17,12 @@
 struct history;
 
 /* events: borrowed, nothing appended yet. on_failed (may be NULL) is called in the loop when a
- * write fails, the first time and whenever one fails after one that did not. */
+ * write fails, the first time and whenever one fails after one that did not; on_recovered (may be
+ * NULL) when one is written again after that. What could not be written is tried again every
+ * second, as long as it is among the events that are kept in memory. */
 struct history_listener {
     void (*on_failed)(void *user, const struct error *err);
+    void (*on_recovered)(void *user);
     void *user; /* borrowed */
 };
 int history_open(uv_loop_t *loop, const char *path, struct events *events,

@@ -147,11 +147,18 @@ static void on_history_failed(void *user, const struct error *err)
     log_error("history", "event=write_failed reason=\"%s\"", log_escape(err->message, safe));
 }
 
+static void on_history_recovered(void *user)
+{
+    (void)user;
+    log_info("history", "event=written_again");
+}
+
 /* Without it events are in memory only, and their numbers begin anew: worse, but no reason not to
  * work. */
 static void open_history(struct daemon *daemon)
 {
-    const struct history_listener listener = { .on_failed = on_history_failed };
+    const struct history_listener listener = { .on_failed = on_history_failed,
+                                               .on_recovered = on_history_recovered };
     struct error err = { 0 };
     char path[PATHS_BYTES];
     int r = paths_join(path, sizeof(path), daemon->place.state_dir, "events.sqlite", &err);

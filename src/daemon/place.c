@@ -101,7 +101,8 @@ static int take_lock(const char *dir, int *ret_fd, struct error *err)
                          dir);
     }
     (void)snprintf(text, sizeof(text), "pid %d\n", (int)getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
+    /* On a full disk the lock holds all the same, only who has it stays untold. */
+    if ((ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0) && errno != ENOSPC)
         return error_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
     *ret_fd = fd_take(&fd);
     return 0;

@@ -17,13 +17,14 @@
 #include "store/journal.h"
 
 #define JOURNAL_NAME   "brimd.sqlite"
-#define RETRY_MS       5000 /* after a write that failed */
+#define RETRY_MS       1000 /* after a write that failed */
 #define NUMBERS_AHEAD  1000 /* a crash skips numbers rather than giving them twice */
-#define COMPLAIN_EVERY 12
+#define COMPLAIN_EVERY 60
 
 struct recorder {
     struct daemon *daemon;   /* borrowed */
-    struct journal *journal; /* owned; the pool's while is_writing */
+    struct journal *journal; /* owned; the pool's while is_writing; NULL: no room to make it yet */
+    char path[PATHS_BYTES];
     uv_timer_t timer;
     uv_work_t work;
     bool is_writing;
@@ -183,7 +184,8 @@ static int gather(struct recorder *recorder)
     struct journal_batch *next = &recorder->next;
     struct holder *holder = NULL;
 
-    if (recorder->must_write_all)
+    /* Until they are put back, the file knows of leases that nothing else does. */
+    if (recorder->must_write_all && !recorder->restorable)
         mark_all(recorder);
     while ((holder = LIST_FIRST(&recorder->dirty))) {
         struct journal_lease *rows = grow(next->leases, next->lease_count, sizeof(*rows));
@@ -201,15 +203,39 @@ static int gather(struct recorder *recorder)
 
 static void write_batch(struct recorder *recorder)
 {
-    recorder->result = journal_write(recorder->journal, &recorder->written, &recorder->problem);
+    bool was_broken = false;
+
+    recorder->result = recorder->journal ? 0
+                                         : journal_open(recorder->path, &recorder->journal,
+                                                        &was_broken, &recorder->problem);
+    if (recorder->result == 0)
+        recorder->result = journal_write(recorder->journal, &recorder->written, &recorder->problem);
+}
+
+/* Leases and numbers are written anew from what there is; refusals would be forgotten. */
+static void keep_for_next(struct recorder *recorder)
+{
+    struct journal_batch *written = &recorder->written, *next = &recorder->next;
+
+    if (next->refusal_count > 0)
+        return;
+    free(next->refusals);
+    next->refusals = written->refusals;
+    next->refusal_count = written->refusal_count;
+    written->refusals = NULL;
+    written->refusal_count = 0;
 }
 
 static void finish(struct recorder *recorder)
 {
     char safe[LOG_ESCAPED_BYTES];
 
+    if (recorder->result < 0)
+        keep_for_next(recorder);
     journal_batch_deinit(&recorder->written);
     if (recorder->result == 0) {
+        if (recorder->failures > 0)
+            log_info("journal", "event=written_again failures=%u", recorder->failures);
         recorder->failures = 0;
         return;
     }
@@ -304,17 +330,17 @@ static int load(struct recorder *recorder, struct error *err)
         return r;
     recorder->reserved_lease = next_lease + NUMBERS_AHEAD;
     batch.next_lease = recorder->reserved_lease;
-    r = journal_write(recorder->journal, &batch, err);
-    if (r == 0)
-        budget_reserve_ids(recorder->daemon->budget, next_lease);
-    return r;
+    budget_reserve_ids(recorder->daemon->budget, next_lease);
+    recorder->result = journal_write(recorder->journal, &batch, &recorder->problem);
+    recorder->written = batch;
+    finish(recorder);
+    return 0;
 }
 
 int recorder_open(struct daemon *daemon, struct recorder **ret_recorder)
 {
     struct recorder *recorder = calloc(1, sizeof(*recorder));
     struct error err = { 0 };
-    char path[PATHS_BYTES];
     char safe[LOG_ESCAPED_BYTES];
     bool was_broken = false;
     int r = 0;
@@ -322,19 +348,21 @@ int recorder_open(struct daemon *daemon, struct recorder **ret_recorder)
     if (!recorder)
         return -ENOMEM;
     recorder->daemon = daemon;
-    r = paths_join(path, sizeof(path), daemon->place.state_dir, JOURNAL_NAME, &err);
+    r = paths_join(recorder->path, sizeof(recorder->path), daemon->place.state_dir, JOURNAL_NAME,
+                   &err);
     if (r == 0)
-        r = journal_open(path, &recorder->journal, &was_broken, &err);
+        r = journal_open(recorder->path, &recorder->journal, &was_broken, &err);
     if (was_broken)
         log_error("journal",
                   "event=broken path=%s effect=\"moved to %s.broken; beginning a fresh one; leases "
                   "are found again from their holders\"",
-                  path, path);
+                  recorder->path, recorder->path);
     if (r == 0)
         r = load(recorder, &err);
-    if (r < 0) {
-        log_error("journal", "event=unusable reason=\"%s\" effect=\"brimd works without it\"",
-                  log_escape(err.message, safe));
+    if (r < 0)
+        log_error("journal", "event=unusable reason=\"%s\" effect=\"brimd works without it%s\"",
+                  log_escape(err.message, safe), r == -ENOSPC ? " until there is room" : "");
+    if (r < 0 && r != -ENOSPC) {
         restorable_free(recorder->restorable);
         journal_close(recorder->journal);
         free(recorder);
@@ -342,6 +370,12 @@ int recorder_open(struct daemon *daemon, struct recorder **ret_recorder)
     }
     (void)uv_timer_init(daemon->loop, &recorder->timer);
     recorder->timer.data = recorder;
+    if (r < 0) {
+        recorder->must_write_all = true;
+        recorder->failures = 1;
+    }
+    if (recorder->must_write_all)
+        plan(recorder, RETRY_MS);
     *ret_recorder = recorder;
     return 0;
 }

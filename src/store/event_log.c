@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "store/store_errno.h"
 
 #define FORMAT_VERSION  1
 #define BUSY_TIMEOUT_MS 1000
@@ -26,13 +27,11 @@ struct event_log {
 
 static int fail(const struct event_log *log, struct error *err, const char *what)
 {
-    const int code = sqlite3_errcode(log->db);
+    const int code = store_errno(log->db);
 
-    return error_set(err,
-                     code == SQLITE_NOMEM  ? -ENOMEM
-                     : code == SQLITE_FULL ? -ENOSPC
-                                           : -EIO,
-                     "%s: %s: %s", log->path, what, sqlite3_errmsg(log->db));
+    if (code == -ENOSPC)
+        return error_set(err, code, "%s: the disk is full; make room", log->path);
+    return error_set(err, code, "%s: %s: %s", log->path, what, sqlite3_errmsg(log->db));
 }
 
 static void deinit(struct event_log *log)

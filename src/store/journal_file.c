@@ -14,18 +14,25 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "store/journal.h"
+#include "store/store_errno.h"
 
 #define SCHEMA_VERSION 1
 #define PATH_BYTES     4096
 
-static const char schema[] =
-    /* There is one user of the file: no shared memory beside it, and fewer locks. */
-    "PRAGMA locking_mode=EXCLUSIVE;"
+/* There is one user of the file: no shared memory beside it, and fewer locks. Before anything is
+ * read: on a full disk there is no room for that memory. */
+static const char lock[] = "PRAGMA locking_mode=EXCLUSIVE";
+
+static const char settings[] =
     "PRAGMA journal_mode=WAL;"
     /* A power cut ends the holders too; only the file must stay readable. */
     "PRAGMA synchronous=NORMAL;"
     "PRAGMA cache_size=-256;"
-    "PRAGMA foreign_keys=ON;"
+    "PRAGMA foreign_keys=ON;";
+
+/* Only where there are none: on a full disk, what is there can still be read. */
+static const char schema[] =
+    "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS number (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS lease ("
     "  id INTEGER PRIMARY KEY, state INTEGER NOT NULL, flags INTEGER NOT NULL,"
@@ -43,7 +50,8 @@ static const char schema[] =
     "  asked INTEGER NOT NULL, free INTEGER NOT NULL, short INTEGER NOT NULL,"
     "  capacity INTEGER NOT NULL, reserve INTEGER NOT NULL, foreign_bytes INTEGER NOT NULL,"
     "  charged INTEGER NOT NULL, draining INTEGER NOT NULL, text TEXT NOT NULL) STRICT;"
-    "PRAGMA user_version=1;";
+    "PRAGMA user_version=1;"
+    "COMMIT;";
 
 void journal_finalize(sqlite3_stmt **statement)
 {
@@ -53,14 +61,11 @@ void journal_finalize(sqlite3_stmt **statement)
 
 int journal_problem(const struct journal *journal, struct error *err)
 {
-    const int code = sqlite3_errcode(journal->db) & 0xff;
-    const int system = code == SQLITE_FULL                               ? -ENOSPC
-                       : code == SQLITE_NOMEM                            ? -ENOMEM
-                       : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? -EBADMSG
-                       : code == SQLITE_BUSY                             ? -EBUSY
-                                                                         : -EIO;
+    const int code = store_errno(journal->db);
 
-    return error_set(err, system, "%s: %s", journal->path, sqlite3_errmsg(journal->db));
+    if (code == -ENOSPC)
+        return error_set(err, code, "%s: the disk is full; make room", journal->path);
+    return error_set(err, code, "%s: %s", journal->path, sqlite3_errmsg(journal->db));
 }
 
 int journal_run(struct journal *journal, const char *sql, struct error *err)
@@ -140,10 +145,14 @@ static int open_once(const char *path, struct journal **ret_journal, struct erro
     if (sqlite3_open_v2(path, &journal->db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
         return journal->db ? journal_problem(journal, err)
                            : error_set(err, -ENOMEM, "out of memory");
-    r = read_version(journal, &version, err);
+    r = journal_run(journal, lock, err);
+    if (r == 0)
+        r = read_version(journal, &version, err);
     if (r == 0 && version > SCHEMA_VERSION)
         r = error_set(err, -EBADMSG, "%s is of a newer brimd", path);
     if (r == 0)
+        r = journal_run(journal, settings, err);
+    if (r == 0 && version < SCHEMA_VERSION)
         r = journal_run(journal, schema, err);
     if (r == 0)
         r = check_whole(journal, err);

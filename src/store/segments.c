@@ -13,6 +13,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "store/segments_file.h"
+#include "store/store_errno.h"
 
 static void finalize(sqlite3_stmt **statement)
 {
@@ -22,13 +23,12 @@ static void finalize(sqlite3_stmt **statement)
 
 int segments_problem(struct segments *segments, struct error *err)
 {
-    const int code = sqlite3_extended_errcode(segments->db);
     const char *what = sqlite3_errmsg(segments->db);
 
-    switch (code & 0xff) {
-    case SQLITE_FULL:
+    if (store_errno(segments->db) == -ENOSPC)
         return error_set(err, -ENOSPC, "%s: the disk is full; make room and run the batch again",
                          segments->path);
+    switch (sqlite3_errcode(segments->db) & 0xff) {
     case SQLITE_NOMEM:
         return error_set(err, -ENOMEM, "%s: out of memory", segments->path);
     case SQLITE_CORRUPT:
