@@ -23,8 +23,7 @@ void bytes_write(const struct gpu *gpu, uint64_t offset, const void *from, size_
     memcpy(gpu->bytes + offset, from, bytes);
 }
 
-/* How much from offset on is data (*ret_is_data) or hole, at most bytes. */
-static size_t extent_at(const struct gpu *gpu, uint64_t offset, size_t bytes, bool *ret_is_data)
+size_t bytes_extent(const struct gpu *gpu, uint64_t offset, size_t bytes, bool *ret_is_data)
 {
     const int saved_errno = errno;
     const off_t data = lseek(gpu->memfd, (off_t)offset, SEEK_DATA);
@@ -55,7 +54,7 @@ void bytes_read(const struct gpu *gpu, uint64_t offset, void *to, size_t bytes)
     }
     while (bytes > 0) {
         bool is_data = false;
-        const size_t now = extent_at(gpu, offset, bytes, &is_data);
+        const size_t now = bytes_extent(gpu, offset, bytes, &is_data);
         if (is_data)
             memcpy(out, gpu->bytes + offset, now);
         else
@@ -94,7 +93,7 @@ void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gp
         bool is_data = true;
         const size_t now = overlaps || bytes <= SMALL_READ_BYTES
                                ? bytes
-                               : extent_at(from_gpu, from, bytes, &is_data);
+                               : bytes_extent(from_gpu, from, bytes, &is_data);
         if (is_data)
             memmove(to_gpu->bytes + to, from_gpu->bytes + from, now);
         else

@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/process.h"
+#include "checkpoint.h"
 #include "cuda/cuda.h"
 #include "shared.h"
 
@@ -29,6 +30,8 @@
 
 static void client_close(struct server *server, struct client *client)
 {
+    checkpoint_close(server, client);
+    checkpoint_forget(server, client);
     holding_end(server, client);
     server_unwatch(server, &client->socket_watch);
     server_unwatch(server, &client->process_watch);
@@ -64,6 +67,10 @@ static int report_fault(struct server *server, struct client *client,
         text[length] = c >= 0x20 && c < 0x7f ? c : '?';
     }
     text[length] = '\0';
+    if (request->args[0] == EMU_FAULT_CHECKPOINT) {
+        checkpoint_fault(server, client, text);
+        return CUDA_SUCCESS;
+    }
     server->cards[request->gpu].async_faults++;
     fprintf(stderr, "brim emulate: gpu %u: %s (pid %d): %s\n", request->gpu, client->name,
             (int)client->pid, text);
@@ -104,10 +111,12 @@ static int send_answer(const struct client *client, struct answer *answer)
 static int say_hello(const struct server *server, struct client *client,
                      const struct emu_request *request, struct answer *answer)
 {
-    if (request->args[0] != EMU_VERSION ||
-        (request->args[1] != EMU_ROLE_CUDA && request->args[1] != EMU_ROLE_NVML))
+    if (request->args[0] != EMU_VERSION || request->args[1] < EMU_ROLE_CUDA ||
+        request->args[1] > EMU_ROLE_RESTORE || client->checkpoint)
         return -EPROTO;
     client->role = (enum emu_role)request->args[1];
+    if (client->role == EMU_ROLE_RESTORE && checkpoint_open(client) < 0)
+        return -ENOMEM;
     answer->fd = server->orders_fd;
     answer->reply.values[0] = server->card_count;
     answer->reply.values[1] = server->options.is_async_late ? EMU_HELLO_ASYNC_LATE : 0;
@@ -163,6 +172,41 @@ static int answer_export(struct server *server, struct client *client,
     answer->reply.status = shared_export(server, client, request, &fd);
     answer->fd = fd;
     return send_answer(client, answer);
+}
+
+static int answer_places(struct server *server, const struct client *client,
+                         const struct emu_request *request, struct answer *answer)
+{
+    static struct emu_place list[EMU_PLACE_MAX];
+
+    answer->reply.count =
+        checkpoint_places(server, client->pid, request->args[0], list, &answer->reply.values[0]);
+    answer->payload = list;
+    answer->payload_bytes = answer->reply.count * sizeof(list[0]);
+    return send_answer(client, answer);
+}
+
+/* Requests that have to do with checkpoints. Negative: the client is to be closed. */
+static int handle_checkpoint_request(struct server *server, struct client *client,
+                                     const struct emu_request *request, struct answer *answer)
+{
+    switch (request->op) {
+    case EMU_CHECKPOINT:
+        return checkpoint_ask(server, client, request);
+    case EMU_RESTORE:
+        return checkpoint_hear(server, client, request);
+    case EMU_PLACES:
+        return answer_places(server, client, request, answer);
+    case EMU_NVML_GONE:
+        client->has_lost_nvml = client->role == EMU_ROLE_NVML;
+        return send_answer(client, answer);
+    case EMU_GOODBYE:
+        if (client->checkpoint)
+            client->checkpoint->has_said_goodbye = true;
+        return 0;
+    default:
+        return -EPROTO;
+    }
 }
 
 /* Negative: the client is to be closed. */
@@ -244,6 +288,8 @@ static int handle_request(struct server *server, struct client *client,
         return obey(server, client, request, &answer);
     if (request->op == EMU_STATS)
         return answer_stats(server, client, &answer);
+    if (request->op >= EMU_CHECKPOINT && request->op <= EMU_GOODBYE)
+        return handle_checkpoint_request(server, client, request, &answer);
     if (request->gpu >= server->card_count)
         return -EPROTO;
     return handle_gpu_request(server, client, request, &answer);
@@ -305,6 +351,7 @@ static int identify(struct client *client)
     if (r < 0)
         return r;
     client->pid = peer.pid;
+    client->uid = peer.uid;
     client->start_ticks = process.start_ticks;
     (void)snprintf(client->name, sizeof(client->name), "%s", process.name);
     client->pidfd = process_open(peer.pid, process.start_ticks);

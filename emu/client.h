@@ -16,6 +16,7 @@ struct client {
     int pidfd; /* owned */
     struct watch socket_watch, process_watch;
     pid_t pid;
+    uid_t uid;
     uint64_t start_ticks;
     enum emu_role role; /* 0 before EMU_HELLO */
     char name[PROCESS_NAME_BYTES];
@@ -23,6 +24,11 @@ struct client {
     struct hold *holds;     /* owned */
     uint32_t contexts[EMU_GPU_MAX];
     uint64_t used_bytes[EMU_GPU_MAX];
+    struct checkpoint *checkpoint;      /* owned; of a restore thread's connection, else NULL */
+    uint64_t parked_bytes[EMU_GPU_MAX]; /* given back by a checkpoint */
+    bool is_unlisted;                   /* NVML does not tell whose its bytes are */
+    bool is_waiting;                    /* for the answer to EMU_CHECKPOINT */
+    bool has_lost_nvml;
 };
 
 /* The status of each is what the library gets: a CUresult. */

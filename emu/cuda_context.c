@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "restore.h"
 #include "stream.h"
 
 #define STACK_MAX 256
@@ -369,8 +370,10 @@ CUresult cuCtxGetApiVersion(CUcontext context, unsigned int *version)
 CUresult cuCtxSynchronize(void)
 {
     struct CUctx_st *context = NULL;
-    const CUresult status = cuda_enter_context(&context);
 
+    if (restore_passes_sync(__func__))
+        return CUDA_SUCCESS;
+    const CUresult status = cuda_enter_context(&context);
     if (status != CUDA_SUCCESS)
         return status;
     stream_run_context(context);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "restore.h"
 #include "stream.h"
 #include "vmm.h"
 
@@ -85,10 +86,13 @@ static CUresult do_now(struct work *work, CUstream handle, const char *call)
         if (status == CUDA_SUCCESS)
             race_check(stream, work, call);
     }
-    (void)cuda_leave(status);
-    if (status == CUDA_SUCCESS)
-        work_do(work); /* outside of the lock: other threads copy at the same time */
-    return status;
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    restore_begin_work();
+    (void)cuda_leave(CUDA_SUCCESS);
+    work_do(work); /* outside of the lock: other threads copy at the same time */
+    restore_end_work();
+    return CUDA_SUCCESS;
 }
 
 /* Pageable memory: *ret_is_now says that the copy must not wait. */
@@ -127,8 +131,10 @@ static CUresult do_later(struct work *work, CUstream handle, const char *call)
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     if (!cuda.is_late) {
+        restore_begin_work();
         (void)cuda_leave(CUDA_SUCCESS);
         work_do(work);
+        restore_end_work();
         return CUDA_SUCCESS;
     }
     status = stage(work, &is_now);

@@ -9,8 +9,10 @@
 
 #include <string.h>
 
+#include "cuda/checkpoint.h"
 #include "cuda/ipc.h"
 #include "cuda_state.h"
+#include "driver.h"
 
 struct entry {
     const char *name;
@@ -160,6 +162,12 @@ static const struct entry entries[] = {
     PLAIN(cuModuleGetFunction, 2000)
     PLAIN(cuModuleGetLoadingMode, 11070)
     THREAD(cuLaunchKernel, 4000)
+    PLAIN(cuCheckpointProcessGetState, 12080)
+    PLAIN(cuCheckpointProcessGetRestoreThreadId, 12080)
+    PLAIN(cuCheckpointProcessLock, 12080)
+    PLAIN(cuCheckpointProcessCheckpoint, 12080)
+    PLAIN(cuCheckpointProcessRestore, 12080)
+    PLAIN(cuCheckpointProcessUnlock, 12080)
 };
 /* clang-format on */
 
@@ -172,6 +180,8 @@ static CUdriverProcAddressQueryResult find_entry(const char *name, int version, 
     for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
         if (strcmp(entries[i].name, name) != 0)
             continue;
+        if (entries[i].since > driver_own()->cuda_version)
+            continue; /* the driver is older */
         is_known = true;
         if (entries[i].since <= version && (!best || entries[i].since > best->since))
             best = &entries[i];
@@ -190,7 +200,7 @@ static CUdriverProcAddressQueryResult find_entry(const char *name, int version, 
 CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int version, uint64_t flags,
                              CUdriverProcAddressQueryResult *status)
 {
-    if (!symbol || !pfn || version > EMU_CUDA_VERSION ||
+    if (!symbol || !pfn || version > driver_own()->cuda_version ||
         flags > CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
         return CUDA_ERROR_INVALID_VALUE;
     const CUdriverProcAddressQueryResult found =

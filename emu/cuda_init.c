@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "cuda_state.h"
+#include "driver.h"
+#include "restore.h"
 
 /* Addresses for each byte of the memfds: room for reservations that are never filled. */
 #define ADDRESS_SPARE 2
@@ -55,6 +57,8 @@ CUresult cuda_enter_context_call(const char *call, struct CUctx_st **ret_context
     status = context_current(ret_context);
     if (status == CUDA_SUCCESS && cuda_is_lost(&cuda.gpus[(*ret_context)->gpu]))
         status = CUDA_ERROR_UNKNOWN;
+    if (status == CUDA_SUCCESS && cuda.is_failed)
+        status = CUDA_ERROR_LAUNCH_FAILED;
     return status == CUDA_SUCCESS ? status : cuda_leave(status);
 }
 
@@ -231,6 +235,8 @@ CUresult cuInit(unsigned int flags)
         if (!was_open)
             uninitialise();
     }
+    if (status == CUDA_SUCCESS && !was_open)
+        restore_start();
     errno = saved_errno;
     return cuda_leave(status);
 }
@@ -239,7 +245,7 @@ CUresult cuDriverGetVersion(int *version)
 {
     if (!version)
         return CUDA_ERROR_INVALID_VALUE;
-    *version = EMU_CUDA_VERSION;
+    *version = driver_own()->cuda_version;
     return CUDA_SUCCESS;
 }
 

@@ -21,7 +21,7 @@
  *   cuda_device.c   the devices' properties        cuda_memory.c   cuMemAlloc and what it gave
  *   space.c         device addresses -> bytes      cuda_copy.c     copies and sets
  *   cuda_host.c     pinned host memory             cuda_entry.c    cuGetProcAddress
- *   vmm.h           addresses and memory apart
+ *   vmm.h           addresses and memory apart     restore.h       checkpoints
  *   bytes.c         the bytes themselves           stream.h        streams and events
  */
 
@@ -80,6 +80,7 @@ struct cuda {
     struct link link;
     bool is_late;      /* --async=late */
     uint64_t emulator; /* the number of the one that we are connected to */
+    bool is_failed;    /* a checkpoint has broken it: calls that need a context fail */
     struct gpu gpus[EMU_GPU_MAX];
     uint32_t gpu_count;
     struct handles contexts, streams, events, memories, pools;
@@ -167,6 +168,8 @@ void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gp
                 size_t bytes);
 void bytes_fill(const struct gpu *gpu, uint64_t offset, uint32_t value, unsigned value_bytes,
                 size_t count);
+/* How much from offset on, at most bytes, is one piece of data or of what was never written. */
+size_t bytes_extent(const struct gpu *gpu, uint64_t offset, size_t bytes, bool *ret_is_data);
 void bytes_drop(const struct gpu *gpu, uint64_t offset, size_t bytes);
 
 #endif

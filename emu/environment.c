@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/paths.h"
+#include "driver.h"
 #include "server.h"
 
 /* A daemon's socket must fit below: "/run/lease.sock" and the like. */
@@ -147,6 +148,14 @@ static int set_program_path(void)
     return failed ? -ENOMEM : 0;
 }
 
+static int set_driver(const struct server *server)
+{
+    char branch[16];
+
+    (void)snprintf(branch, sizeof(branch), "%d", server->options.driver);
+    return setenv(EMU_DRIVER_VARIABLE, branch, 1) < 0 ? -errno : 0;
+}
+
 static void restore_signals(void)
 {
     sigset_t none;
@@ -172,6 +181,8 @@ int environment_apply(const struct server *server)
         r = set_below(server, "BRIM_LOCK_DIR", "lock");
     if (r == 0)
         r = set_state(server);
+    if (r == 0)
+        r = set_driver(server);
     if (r == 0 && (setenv("BRIM_EMULATED", profiles, 1) < 0 ||
                    setenv("BRIM_EMU_SOCKET", server->socket_path, 1) < 0 ||
                    /* What an outer `brim run` chose is no card of ours. */

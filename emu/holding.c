@@ -203,7 +203,7 @@ uint32_t holding_list(const struct server *server, uint32_t gpu,
 
     for (const struct client *client = server->clients; client; client = client->next) {
         uint32_t at = 0;
-        if (client->used_bytes[gpu] == 0)
+        if (client->used_bytes[gpu] == 0 || client->is_unlisted)
             continue;
         while (at < count && list[at].pid != (uint32_t)client->pid)
             at++;

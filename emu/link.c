@@ -211,3 +211,23 @@ int link_call(struct link *link, const struct emu_request *request, struct emu_r
 {
     return link_call_payload(link, request, ret_reply, NULL, 0, NULL);
 }
+
+int link_send(struct link *link, const struct emu_request *request)
+{
+    const int saved_errno = errno;
+    const int r = send_request(link, request, -1) < 0 ? -errno : 0;
+
+    errno = saved_errno;
+    return r;
+}
+
+int link_receive(struct link *link, struct emu_reply *ret_packet)
+{
+    struct iovec part = { ret_packet, sizeof(*ret_packet) };
+    const int saved_errno = errno;
+    const ssize_t got = receive(link, &part, 1, NULL);
+    const int r = got < 0 ? -errno : got < (ssize_t)sizeof(*ret_packet) ? -EPIPE : 0;
+
+    errno = saved_errno;
+    return r;
+}

@@ -42,6 +42,9 @@ int link_call(struct link *link, const struct emu_request *request, struct emu_r
 int link_call_payload(struct link *link, const struct emu_request *request,
                       struct emu_reply *ret_reply, void *payload, size_t payload_bytes,
                       int *ret_fd);
+/* Half a round trip each, for the restore thread: 0, or -errno. */
+int link_send(struct link *link, const struct emu_request *request);
+int link_receive(struct link *link, struct emu_reply *ret_packet);
 /* A request with a descriptor, which stays the caller's. */
 int link_call_fd(struct link *link, const struct emu_request *request, int fd,
                  struct emu_reply *ret_reply);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "driver.h"
 #include "nvml_state.h"
 
 struct nvml nvml = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
@@ -118,6 +119,20 @@ nvmlReturn_t nvmlShutdown(void)
     return nvml_leave(NVML_SUCCESS);
 }
 
+/* The library is unloaded, or the process ends. Whoever is in the middle of a call is not waited
+ * for. */
+__attribute__((destructor)) static void on_unload(void)
+{
+    const struct emu_request gone = { .op = EMU_NVML_GONE };
+    struct emu_reply reply = { 0 };
+
+    if (pthread_mutex_trylock(&nvml.lock) != 0)
+        return;
+    if (nvml.init_count > 0 && !link_is_inherited(&nvml.link))
+        (void)link_call(&nvml.link, &gone, &reply);
+    (void)pthread_mutex_unlock(&nvml.lock);
+}
+
 const char *nvmlErrorString(nvmlReturn_t result)
 {
     static const struct {
@@ -155,19 +170,23 @@ static nvmlReturn_t system_text(char *out, unsigned int out_bytes, const char *t
 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *text, unsigned int text_bytes)
 {
-    return system_text(text, text_bytes, EMU_DRIVER_VERSION_TEXT);
+    return system_text(text, text_bytes, driver_own()->version);
 }
 
 nvmlReturn_t nvmlSystemGetNVMLVersion(char *text, unsigned int text_bytes)
 {
-    return system_text(text, text_bytes, "13." EMU_DRIVER_VERSION_TEXT);
+    const struct emu_driver *const driver = driver_own();
+    char own[64];
+
+    (void)snprintf(own, sizeof(own), "%d.%s", driver->cuda_version / 1000, driver->version);
+    return system_text(text, text_bytes, own);
 }
 
 nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
 {
     if (!version)
         return NVML_ERROR_INVALID_ARGUMENT;
-    *version = EMU_CUDA_VERSION;
+    *version = driver_own()->cuda_version;
     return NVML_SUCCESS;
 }
 

@@ -8,7 +8,7 @@
  * -)
  *                 [--free-lag MS] [--async late|eager] [--state DIR] [--keep]
  *                 [--stats-file FILE] [--at MS:ORDER]… [--bandwidth HOST:DEVICE] [--wsl]
- *                 [--unified] -- COMMAND ARG…
+ *                 [--unified] [--driver 570|580|595|610] [--checkpoint-time] -- COMMAND ARG…
  *   brim-emulator --stats
  *   brim-emulator --control ORDER       (orders: script.c)
  *   brim-emulator --hold GPU BYTES      (what --leave starts)
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver.h"
 #include "server.h"
 
 #define USAGE_STATUS 2
@@ -131,6 +132,16 @@ static int set_bandwidth(struct server *server, char *text)
     return 0;
 }
 
+static int set_driver(struct options *options, const char *text)
+{
+    uint64_t branch = 0;
+
+    if (number_parse(text, &branch) < 0 || branch > INT32_MAX || !driver_find((int)branch))
+        return complain("--driver takes 570, 580, 595 or 610, not", text);
+    options->driver = (int)branch;
+    return 0;
+}
+
 static int apply_option(struct server *server, int option, char *value)
 {
     struct options *const options = &server->options;
@@ -156,7 +167,13 @@ static int apply_option(struct server *server, int option, char *value)
     case 't':
         return add_timed(options, value);
     case 'b':
+        options->is_checkpoint_timed = true;
         return set_bandwidth(server, value);
+    case 'd':
+        return set_driver(options, value);
+    case 'c':
+        options->is_checkpoint_timed = true;
+        return 0;
     case 'w':
         options->modes |= EMU_MODE_WSL;
         return 0;
@@ -181,6 +198,8 @@ int options_read(struct server *server, int argc, char **argv)
         { "keep", no_argument, NULL, 'k' },
         { "at", required_argument, NULL, 't' },
         { "bandwidth", required_argument, NULL, 'b' },
+        { "driver", required_argument, NULL, 'd' },
+        { "checkpoint-time", no_argument, NULL, 'c' },
         { "wsl", no_argument, NULL, 'w' },
         { "unified", no_argument, NULL, 'u' },
         { "stats-file", required_argument, NULL, 'f' },
@@ -189,6 +208,7 @@ int options_read(struct server *server, int argc, char **argv)
     int option = 0;
 
     server->options.is_async_late = true;
+    server->options.driver = EMU_DRIVER_DEFAULT;
     while ((option = getopt_long(argc, argv, "+", known, NULL)) != -1) {
         const int status = apply_option(server, option, optarg);
         if (status != 0)

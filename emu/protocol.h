@@ -25,9 +25,6 @@
 #define EMU_PROCESS_MAX 2048
 #define EMU_TEXT_BYTES  192
 
-#define EMU_DRIVER_VERSION_TEXT "580.65.06"
-#define EMU_CUDA_VERSION        13000
-
 enum emu_op {
     EMU_HELLO = 1,      /* args: EMU_VERSION, enum emu_role -> gpu count, EMU_HELLO_*, a number of
                          * this emulator alone */
@@ -49,14 +46,46 @@ enum emu_op {
     EMU_SHARE,          /* args: offset -> a serial by which other processes open it */
     EMU_OPEN,           /* args: offset, its serial -> bytes; one reference of this process more */
     EMU_CONTROL,        /* payload: an order of script.c -> text of what is wrong with it */
+    /* checkpoint.h */
+    EMU_CHECKPOINT, /* args: EMU_CHECKPOINT_OF(...), timeout or cards -> state or thread; late */
+    EMU_RESTORE,    /* args: status, thread: what the restore thread did; no answer */
+    EMU_PLACES,     /* args: the first -> struct emu_place times reply.count; values[0]: all */
+    EMU_NVML_GONE,  /* libnvidia-ml was unloaded without nvmlShutdown */
+    EMU_GOODBYE,    /* the process runs its exit handlers; no answer */
 };
 
 enum emu_role {
     EMU_ROLE_CUDA = 1,
     EMU_ROLE_NVML = 2,
+    EMU_ROLE_CONTROLLER = 3, /* one call of cuCheckpointProcess… */
+    EMU_ROLE_RESTORE = 4,    /* the restore thread: it gets orders, and answers them */
 };
 
 #define EMU_HELLO_ASYNC_LATE UINT64_C(1)
+
+/* What a controller asks of a process. */
+enum emu_checkpoint {
+    EMU_CHECKPOINT_STATE = 1,
+    EMU_CHECKPOINT_THREAD,
+    EMU_CHECKPOINT_LOCK,
+    EMU_CHECKPOINT_SAVE,
+    EMU_CHECKPOINT_LOAD,
+    EMU_CHECKPOINT_UNLOCK,
+};
+/* cards: a bit for each that is named in pairs; args[1] then has the new one's number for each, in
+ * four bits. */
+#define EMU_CHECKPOINT_OF(what, pid, cards)                                                        \
+    ((uint64_t)(uint32_t)(pid) | (uint64_t)(what) << 32 | (uint64_t)(cards) << 40)
+
+/* What the server tells a restore thread to do: a struct emu_reply whose status is this. */
+enum emu_restore {
+    EMU_RESTORE_TELL = 1, /* whether it is there, and its thread id */
+    EMU_RESTORE_LOCK,     /* values: milliseconds to try, 0: for ever */
+    EMU_RESTORE_SAVE,     /* values: nanoseconds that it takes at least */
+    EMU_RESTORE_LOAD,     /* values: as above */
+    EMU_RESTORE_UNLOCK,
+    EMU_RESTORE_FAIL, /* unlock; from now on calls fail */
+};
 
 struct emu_request {
     uint32_t op;
@@ -83,6 +112,18 @@ struct emu_gpu_info {
     unsigned char uuid[16];
     char product[64];
 };
+
+/* Memory that a checkpoint saves. */
+struct emu_place {
+    uint32_t gpu;
+    uint32_t page_count;
+    uint64_t offset;
+};
+#define EMU_PLACE_MAX 1024
+
+/* args[0] of EMU_FAULT */
+#define EMU_FAULT_ASYNC      UINT64_C(0)
+#define EMU_FAULT_CHECKPOINT UINT64_C(1)
 
 struct emu_process {
     uint32_t pid;

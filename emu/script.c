@@ -10,6 +10,7 @@
  *   clear                   no rule any more; what hangs goes on
  *   lost GPU                the gpu has fallen off the bus;  found GPU: it is back
  *   hog GPU SIZE            a foreign process takes that much;  unhog GPU: all such end
+ *   hazards kill            what a real driver crashes at is killed;  hazards report: only told
  */
 
 #include <errno.h>
@@ -124,6 +125,14 @@ static int order_gpu(struct server *server, char *words[WORD_MAX], struct error 
     return 0;
 }
 
+static int order_hazards(struct server *server, const char *what, struct error *err)
+{
+    if (!what || (strcmp(what, "kill") != 0 && strcmp(what, "report") != 0))
+        return error_set(err, -EINVAL, "write it like: hazards kill, or: hazards report");
+    server->is_killing_faults = strcmp(what, "kill") == 0;
+    return 0;
+}
+
 int script_obey(struct server *server, const char *order, struct error *err)
 {
     char text[EMU_TEXT_BYTES], *rest = text, *words[WORD_MAX] = { NULL };
@@ -142,13 +151,15 @@ int script_obey(struct server *server, const char *order, struct error *err)
     if (strcmp(words[0], "lost") == 0 || strcmp(words[0], "found") == 0 ||
         strcmp(words[0], "hog") == 0 || strcmp(words[0], "unhog") == 0)
         return order_gpu(server, words, err);
+    if (strcmp(words[0], "hazards") == 0)
+        return order_hazards(server, words[1], err);
     if (strcmp(words[0], "clear") == 0) {
         clear_rules(server);
         return 0;
     }
     return error_set(err, -EINVAL,
-                     "%s: no such order; there are fail, fail-from, hang, clear, lost, found, hog "
-                     "and unhog",
+                     "%s: no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
+                     "unhog and hazards",
                      words[0]);
 }
 

@@ -22,6 +22,7 @@
  *   holding.c what processes hold, until they end;  shared.c what several of them refer to
  *   tree.c    the command and everything it started: start, signals, the end of all of them
  *   stats.c   the counters as JSON;  script.c what tests order to go wrong
+ *   checkpoint.h  processes whose memory goes to the host and comes back
  *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
  */
 
@@ -72,9 +73,11 @@ struct options {
     uint64_t free_lag_ms;
     bool is_async_late;
     bool is_keep;
-    const char *state_dir;  /* borrowed from argv; NULL: temporary */
-    const char *stats_file; /* borrowed from argv; NULL: none */
-    char **command;         /* borrowed from argv */
+    int driver;               /* branch, driver.h */
+    bool is_checkpoint_timed; /* checkpoints take as long as was measured */
+    const char *state_dir;    /* borrowed from argv; NULL: temporary */
+    const char *stats_file;   /* borrowed from argv; NULL: none */
+    char **command;           /* borrowed from argv */
 };
 
 /* Something the loop waits for; embedded in its owner. */
@@ -138,6 +141,8 @@ struct server {
     struct export *exports; /* owned */
     struct extent *wipe;    /* owned; places to be punched before they are given out again */
     struct late *late_first, **late_last; /* owned */
+    uint64_t checkpoint_faults;
+    bool is_killing_faults; /* what a real driver crashes at is killed */
     struct tree tree;
     char dir[96]; /* the private directory */
     char socket_path[108];

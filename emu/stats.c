@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "checkpoint.h"
 #include "server.h"
 
 #define STATS_MAX_BYTES 16384
@@ -38,8 +39,11 @@ char *stats_text(const struct server *server, size_t *ret_bytes)
                 i > 0 ? ", " : "", card->uuid, card->info.capacity_bytes, card->used_bytes,
                 card->peak_bytes, card->oom_count, card->async_faults, card->allocations);
     }
-    fprintf(out, "], \"injected_faults\": %" PRIu64 "}\n",
-            server->orders ? atomic_load(&server->orders->injected_count) : 0);
+    fprintf(out,
+            "], \"injected_faults\": %" PRIu64 ", \"checkpoint_faults\": %" PRIu64
+            ", \"image_bytes\": %" PRIu64 "}\n",
+            server->orders ? atomic_load(&server->orders->injected_count) : 0,
+            server->checkpoint_faults, checkpoint_image_bytes(server));
     if (fclose(out) != 0) {
         free(text);
         return NULL;

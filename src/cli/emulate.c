@@ -25,7 +25,7 @@
 #define CARD_MAX  16
 #define ORDER_MAX 32
 #define OPTION_MAX                                                                                 \
-    (10 + ORDER_MAX + CARD_MAX) /* arguments beside cards and command, and the NULL at the end */
+    (11 + ORDER_MAX + CARD_MAX) /* arguments beside cards and command, and the NULL at the end */
 
 struct card {
     struct gpu_profile profile;
@@ -39,7 +39,7 @@ struct emulation {
     bool has_early_leave; /* --leave before the first --gpu */
     uint64_t early_leave_bytes;
     uint64_t free_lag_ms;
-    const char *async, *state_dir, *stats_file;
+    const char *async, *state_dir, *stats_file, *driver;
     bool is_keep, is_wsl, is_unified, has_bandwidth;
     struct {
         uint64_t at_ms;
@@ -68,6 +68,7 @@ static void print_help(void)
         "  --fail NAME:N:CODE the N-th call of NAME fails: cuMemCreate:3:2 is out of memory\n"
         "  --at TIME:ORDER    an order at that time: '2s:hog 0 4GiB' (orders: docs/emulator.md)\n"
         "  --bandwidth profile  copies take as long as on the card\n"
+        "  --driver BRANCH    570, 580 (default), 595 or 610: with that one's known hazards\n"
         "  --wsl              NVML tells no processes' bytes, as under WSL2\n"
         "  --unified          NVML tells no memory, as where it is the host's\n"
         "  --list             the known cards\n\n"
@@ -206,6 +207,13 @@ static int apply_option(struct emulation *emulation, int option, const char *val
             return 0;
         fprintf(stderr, "brim emulate: --bandwidth %s: write profile\n", value);
         return COMMAND_USAGE;
+    case 'D':
+        emulation->driver = value;
+        if (strcmp(value, "570") == 0 || strcmp(value, "580") == 0 || strcmp(value, "595") == 0 ||
+            strcmp(value, "610") == 0)
+            return 0;
+        fprintf(stderr, "brim emulate: --driver %s: write 570, 580, 595 or 610\n", value);
+        return COMMAND_USAGE;
     case 'W':
         emulation->is_wsl = true;
         return 0;
@@ -306,6 +314,8 @@ static void describe(const struct emulation *emulation, const char *program,
                           emulation->cards[i].profile.memory_gbps);
     }
     add_order_arguments(arguments, emulation);
+    if (emulation->driver)
+        arguments_add(arguments, "--driver=%s", emulation->driver);
     if (emulation->is_wsl)
         arguments_add(arguments, "--wsl");
     if (emulation->is_unified)
@@ -393,6 +403,7 @@ int cmd_emulate(int argc, char **argv)
         { "fail", required_argument, NULL, 'F' },
         { "at", required_argument, NULL, 'A' },
         { "bandwidth", required_argument, NULL, 'B' },
+        { "driver", required_argument, NULL, 'D' },
         { "wsl", no_argument, NULL, 'W' },
         { "unified", no_argument, NULL, 'U' },
         { "help", no_argument, NULL, 'h' },

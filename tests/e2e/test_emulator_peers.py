@@ -88,15 +88,51 @@ print(json.dumps({"name": name, "major": major, "free": free, "total": total,
 """
 
 
+CHECKPOINT = """
+import json, sys
+from cuda.bindings import driver as cuda
+
+def check(result):
+    status, *values = result
+    assert status == cuda.CUresult.CUDA_SUCCESS, status
+    return values[0] if values else None
+
+pid = int(sys.argv[1])
+check(cuda.cuInit(0))
+states = [int(check(cuda.cuCheckpointProcessGetState(pid)))]
+lock = cuda.CUcheckpointLockArgs()
+lock.timeoutMs = 60000
+pair = cuda.CUcheckpointGpuPair()
+pair.oldUuid = pair.newUuid = check(cuda.cuDeviceGetUuid(check(cuda.cuDeviceGet(0))))
+restore = cuda.CUcheckpointRestoreArgs()
+restore.gpuPairs = [pair]
+restore.gpuPairsCount = 1
+for call, args in ((cuda.cuCheckpointProcessLock, lock),
+                   (cuda.cuCheckpointProcessCheckpoint, cuda.CUcheckpointCheckpointArgs()),
+                   (cuda.cuCheckpointProcessRestore, restore),
+                   (cuda.cuCheckpointProcessUnlock, cuda.CUcheckpointUnlockArgs())):
+    check(call(pid, args))
+    states.append(int(check(cuda.cuCheckpointProcessGetState(pid))))
+print(json.dumps({"states": states,
+                  "thread": check(cuda.cuCheckpointProcessGetRestoreThreadId(pid)),
+                  "version": check(cuda.cuDriverGetVersion())}))
+"""
+
+
 def python(code):
     return [sys.executable, "-c", code]
 
 
-def test_nvidia_ml_py_shows_the_card_and_its_processes(emulator):
-    pytest.importorskip("pynvml")
+def start_hog(emulator):
     hog = emulator.spawn(emulator.build / "tests" / "hog", "--bytes", "1000MiB",
                          stdin=-1, stdout=-1)
     assert hog.stdout.readline() == f"holding {1000 * MIB}\n"
+    return hog
+
+
+def test_nvidia_ml_py_shows_the_card_and_its_processes(emulator):
+    pytest.importorskip("pynvml")
+    hog = start_hog(emulator)
     done = emulator.run(*python(NVML))
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -127,3 +163,17 @@ def test_cuda_bindings_use_the_driver(emulator):
     assert stats["gpus"][0]["oom_count"] == 1
     assert stats["gpus"][0]["used_bytes"] == 0
     assert stats["gpus"][0]["async_faults"] == 0
+
+
+def test_cuda_bindings_checkpoint_a_process(start_emulator):
+    pytest.importorskip("cuda.bindings")
+    machine = start_emulator(options=("--driver", "595"))
+    hog = start_hog(machine)
+    done = machine.run(*python(CHECKPOINT), str(hog.pid))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["states"] == [0, 1, 2, 1, 0]  # running, locked, checkpointed and back
+    assert shown["thread"] != hog.pid and shown["version"] == 13020
+    stats = json.loads(machine.brim("emulate", "--stats").stdout)
+    assert stats["gpus"][0]["used_bytes"] == (1000 + 256) * MIB
+    assert stats["checkpoint_faults"] == 0

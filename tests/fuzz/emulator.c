@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "client.h"
+#include "cuda/cuda.h"
 #include "fuzz.h"
 #include "server.h"
 #include "shared.h"
@@ -89,14 +90,18 @@ static size_t read_packet(struct fuzz_input *input, uint8_t *packet)
 {
     static const uint64_t sizes[] = { 0, 1, EMU_PAGE_BYTES, 48 << 20, 200 << 20, UINT64_MAX };
     const uint8_t kind = fuzz_byte(input);
-    struct emu_request request = { .op = kind & 15, .gpu = (kind >> 4) & 3 };
+    struct emu_request request = { .op = kind & 31, .gpu = (kind >> 4) & 3 };
 
     if (kind >> 6 == 3)
         return fuzz_bytes(input, packet, fuzz_u16(input) % (sizeof(request) + 8));
     request.args[0] = request.op == EMU_HELLO ? EMU_VERSION : sizes[fuzz_byte(input) % 6];
     if (request.op == EMU_FREE || request.op == EMU_DROP || request.op == EMU_EXPORT)
         request.args[0] = fuzz_byte(input) * EMU_PAGE_BYTES;
-    request.args[1] = request.op == EMU_HELLO ? EMU_ROLE_CUDA : fuzz_byte(input);
+    request.args[1] = request.op == EMU_HELLO ? 1 + fuzz_byte(input) % 4 : fuzz_byte(input);
+    if (request.op == EMU_CHECKPOINT)
+        request.args[0] = EMU_CHECKPOINT_OF(fuzz_byte(input) % 8, getpid(), fuzz_byte(input));
+    if (request.op == EMU_RESTORE) /* mostly a success */
+        request.args[0] = fuzz_byte(input) % 4 == 3 ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
     if (request.op == EMU_FAULT)
         (void)fuzz_bytes(input, request.text, fuzz_byte(input) % sizeof(request.text));
     memcpy(packet, &request, sizeof(request));
