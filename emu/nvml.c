@@ -35,6 +35,11 @@ nvmlReturn_t nvml_enter_call(const char *call)
     return NVML_ERROR_UNINITIALIZED;
 }
 
+bool nvml_is_lost(uint32_t gpu)
+{
+    return nvml.link.orders && (atomic_load(&nvml.link.orders->lost_gpus) >> gpu & 1) != 0;
+}
+
 nvmlReturn_t nvml_enter_device_call(const char *call, nvmlDevice_t device, uint32_t *ret_gpu)
 {
     const uintptr_t number = (uintptr_t)device;
@@ -45,7 +50,7 @@ nvmlReturn_t nvml_enter_device_call(const char *call, nvmlDevice_t device, uint3
     if (number == 0 || number > nvml.gpu_count)
         return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
     *ret_gpu = (uint32_t)number - 1;
-    if (nvml.link.orders && (atomic_load(&nvml.link.orders->lost_gpus) >> *ret_gpu & 1) != 0)
+    if (nvml_is_lost(*ret_gpu))
         return nvml_leave(NVML_ERROR_GPU_IS_LOST);
     return NVML_SUCCESS;
 }
@@ -161,16 +166,17 @@ nvmlReturn_t nvml_text(char *out, unsigned int out_bytes, const char *text)
     return NVML_SUCCESS;
 }
 
-static nvmlReturn_t system_text(char *out, unsigned int out_bytes, const char *text)
+static nvmlReturn_t system_text_call(const char *call, char *out, unsigned int out_bytes,
+                                     const char *text)
 {
-    const nvmlReturn_t status = nvml_enter();
+    const nvmlReturn_t status = nvml_enter_call(call);
 
     return status == NVML_SUCCESS ? nvml_leave(nvml_text(out, out_bytes, text)) : status;
 }
 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *text, unsigned int text_bytes)
 {
-    return system_text(text, text_bytes, driver_own()->version);
+    return system_text_call(__func__, text, text_bytes, driver_own()->version);
 }
 
 nvmlReturn_t nvmlSystemGetNVMLVersion(char *text, unsigned int text_bytes)
@@ -179,11 +185,16 @@ nvmlReturn_t nvmlSystemGetNVMLVersion(char *text, unsigned int text_bytes)
     char own[64];
 
     (void)snprintf(own, sizeof(own), "%d.%s", driver->cuda_version / 1000, driver->version);
-    return system_text(text, text_bytes, own);
+    return system_text_call(__func__, text, text_bytes, own);
 }
 
+/* Needs no nvmlInit. */
 nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
 {
+    const int32_t ordered = orders_check(nvml.link.orders, __func__);
+
+    if (ordered != 0)
+        return (nvmlReturn_t)ordered;
     if (!version)
         return NVML_ERROR_INVALID_ARGUMENT;
     *version = driver_own()->cuda_version;
@@ -199,7 +210,11 @@ nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int
 {
     char path[64], text[4096];
     const int saved_errno = errno;
+    const nvmlReturn_t status = nvml_enter();
 
+    if (status != NVML_SUCCESS)
+        return status;
+    (void)nvml_leave(status);
     if (!name)
         return NVML_ERROR_INVALID_ARGUMENT;
     (void)snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
@@ -234,6 +249,15 @@ static nvmlDevice_t make_handle(uint32_t gpu)
     return (nvmlDevice_t)(uintptr_t)(gpu + 1); /* NOLINT: a number, not an address */
 }
 
+/* A lost gpu has none to give; one that was given before stays a handle of it. */
+static nvmlReturn_t give_handle(uint32_t gpu, nvmlDevice_t *device)
+{
+    if (nvml_is_lost(gpu))
+        return NVML_ERROR_GPU_IS_LOST;
+    *device = make_handle(gpu);
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device)
 {
     const nvmlReturn_t status = nvml_enter();
@@ -242,8 +266,7 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *dev
         return status;
     if (!device || index >= nvml.gpu_count)
         return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
-    *device = make_handle(index);
-    return nvml_leave(NVML_SUCCESS);
+    return nvml_leave(give_handle(index, device));
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
@@ -273,10 +296,8 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
     status = NVML_ERROR_NOT_FOUND;
     for (uint32_t i = 0; i < nvml.gpu_count; i++) {
         uuid_text(i, text);
-        if (strcmp(text, uuid) == 0) {
-            *device = make_handle(i);
-            status = NVML_SUCCESS;
-        }
+        if (strcmp(text, uuid) == 0)
+            status = give_handle(i, device);
     }
     return nvml_leave(status);
 }
@@ -294,10 +315,8 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *id, nvmlDevice_t *devi
     status = NVML_ERROR_NOT_FOUND;
     for (uint32_t i = 0; i < nvml.gpu_count; i++) {
         (void)snprintf(text, sizeof(text), "00000000:%02X:00.0", i + 1);
-        if (strcasecmp(text, id) == 0 || strcasecmp(text + 4, id) == 0) {
-            *device = make_handle(i);
-            status = NVML_SUCCESS;
-        }
+        if (strcasecmp(text, id) == 0 || strcasecmp(text + 4, id) == 0)
+            status = give_handle(i, device);
     }
     return nvml_leave(status);
 }
@@ -328,10 +347,10 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int uui
     return nvml_leave(nvml_text(uuid, uuid_bytes, text));
 }
 
-nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
+static nvmlReturn_t answer_index_call(const char *call, nvmlDevice_t device, unsigned int *index)
 {
     uint32_t gpu = 0;
-    const nvmlReturn_t status = nvml_enter_device(device, &gpu);
+    const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
     if (status != NVML_SUCCESS)
         return status;
@@ -341,9 +360,14 @@ nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
     return nvml_leave(NVML_SUCCESS);
 }
 
+nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
+{
+    return answer_index_call(__func__, device, index);
+}
+
 nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor)
 {
-    return nvmlDeviceGetIndex(device, minor);
+    return answer_index_call(__func__, device, minor);
 }
 
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *info)

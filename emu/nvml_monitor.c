@@ -8,33 +8,43 @@
 
 #include "nvml_state.h"
 
-static nvmlReturn_t answer_number_call(const char *call, nvmlDevice_t device, unsigned int *out,
-                                       unsigned int number)
+/* What is asked of a lost or hanging gpu matters less than that it is one: it comes first. */
+static nvmlReturn_t answer_call(const char *call, nvmlDevice_t device, nvmlReturn_t otherwise)
 {
     uint32_t gpu = 0;
     const nvmlReturn_t status = nvml_enter_device_call(call, device, &gpu);
 
-    if (status != NVML_SUCCESS)
-        return status;
-    if (!out)
-        return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
-    *out = number;
-    return nvml_leave(NVML_SUCCESS);
+    return status == NVML_SUCCESS ? nvml_leave(otherwise) : status;
+}
+
+#define answer(...) answer_call(__func__, __VA_ARGS__)
+
+static nvmlReturn_t answer_number_call(const char *call, nvmlDevice_t device, unsigned int *out,
+                                       unsigned int number)
+{
+    const nvmlReturn_t status =
+        answer_call(call, device, out ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT);
+
+    if (status == NVML_SUCCESS)
+        *out = number;
+    return status;
 }
 
 #define answer_number(...) answer_number_call(__func__, __VA_ARGS__)
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
 {
-    if (!rates)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    rates->memory = 0;
-    return answer_number(device, &rates->gpu, 0);
+    const nvmlReturn_t status = answer_number(device, rates ? &rates->gpu : NULL, 0);
+
+    if (status == NVML_SUCCESS)
+        rates->memory = 0;
+    return status;
 }
 
 nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, int sensor, unsigned int *celsius)
 {
-    return sensor == 0 ? answer_number(device, celsius, 40) : NVML_ERROR_INVALID_ARGUMENT;
+    return sensor == 0 ? answer_number(device, celsius, 40)
+                       : answer(device, NVML_ERROR_INVALID_ARGUMENT);
 }
 
 /* Shutdown, slowdown, memory, gpu. */
@@ -44,21 +54,29 @@ nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, int threshol
     static const unsigned int thresholds[] = { 100, 95, 95, 90 };
 
     return threshold >= 0 && threshold < 4 ? answer_number(device, celsius, thresholds[threshold])
-                                           : NVML_ERROR_NOT_SUPPORTED;
+                                           : answer(device, NVML_ERROR_NOT_SUPPORTED);
+}
+
+static nvmlReturn_t answer_video_call(const char *call, nvmlDevice_t device, unsigned int *pct,
+                                      unsigned int *period_us)
+{
+    const nvmlReturn_t status = answer_number_call(call, device, period_us ? pct : NULL, 0);
+
+    if (status == NVML_SUCCESS)
+        *period_us = 167000;
+    return status;
 }
 
 nvmlReturn_t nvmlDeviceGetEncoderUtilization(nvmlDevice_t device, unsigned int *pct,
                                              unsigned int *period_us)
 {
-    const nvmlReturn_t status = answer_number(device, pct, 0);
-
-    return status == NVML_SUCCESS ? answer_number(device, period_us, 167000) : status;
+    return answer_video_call(__func__, device, pct, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetDecoderUtilization(nvmlDevice_t device, unsigned int *pct,
                                              unsigned int *period_us)
 {
-    return nvmlDeviceGetEncoderUtilization(device, pct, period_us);
+    return answer_video_call(__func__, device, pct, period_us);
 }
 
 nvmlReturn_t nvmlDeviceGetMaxPcieLinkGeneration(nvmlDevice_t device, unsigned int *generation)
@@ -84,7 +102,7 @@ nvmlReturn_t nvmlDeviceGetCurrPcieLinkWidth(nvmlDevice_t device, unsigned int *l
 nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t device, int counter, unsigned int *kib_per_s)
 {
     return counter == 0 || counter == 1 ? answer_number(device, kib_per_s, 0)
-                                        : NVML_ERROR_INVALID_ARGUMENT;
+                                        : answer(device, NVML_ERROR_INVALID_ARGUMENT);
 }
 
 /* NVML's numbers of the generations: Ampere 7, Ada 8, Hopper 9, Blackwell 10. */
@@ -95,13 +113,11 @@ nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned int *archit
 
     if (status != NVML_SUCCESS)
         return status;
+    if (!architecture)
+        return nvml_leave(NVML_ERROR_INVALID_ARGUMENT);
     const uint32_t major = nvml.gpus[gpu].compute_major, minor = nvml.gpus[gpu].compute_minor;
-    (void)nvml_leave(status);
-    return answer_number(device, architecture,
-                         major >= 10  ? 10
-                         : major == 9 ? 9
-                         : minor == 9 ? 8
-                                      : 7);
+    *architecture = major >= 10 ? 10 : major == 9 ? 9 : minor == 9 ? 8 : 7;
+    return nvml_leave(NVML_SUCCESS);
 }
 
 nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *milliwatts)
@@ -117,41 +133,44 @@ nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int type, unsigned int *mhz)
 {
     return type >= 0 && type <= 3 ? answer_number(device, mhz, type == 2 ? 405 : 210)
-                                  : NVML_ERROR_INVALID_ARGUMENT;
+                                  : answer(device, NVML_ERROR_INVALID_ARGUMENT);
 }
 
 nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, int type, unsigned int *mhz)
 {
     return type >= 0 && type <= 3 ? answer_number(device, mhz, type == 2 ? 10501 : 2610)
-                                  : NVML_ERROR_INVALID_ARGUMENT;
+                                  : answer(device, NVML_ERROR_INVALID_ARGUMENT);
 }
 
 nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int *pct)
 {
-    (void)device;
     (void)pct;
-    return NVML_ERROR_NOT_SUPPORTED;
+    return answer(device, NVML_ERROR_NOT_SUPPORTED);
+}
+
+static nvmlReturn_t answer_mode_call(const char *call, nvmlDevice_t device, int *mode)
+{
+    unsigned int number = 0;
+    const nvmlReturn_t status = answer_number_call(call, device, mode ? &number : NULL, 0);
+
+    if (status == NVML_SUCCESS)
+        *mode = (int)number;
+    return status;
 }
 
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, int *mode)
 {
-    unsigned int number = 0;
-    const nvmlReturn_t status = answer_number(device, &number, 0);
-
-    if (status == NVML_SUCCESS && mode)
-        *mode = (int)number;
-    return mode ? status : NVML_ERROR_INVALID_ARGUMENT;
+    return answer_mode_call(__func__, device, mode);
 }
 
 nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, int *mode)
 {
-    return nvmlDeviceGetPersistenceMode(device, mode); /* 0: default */
+    return answer_mode_call(__func__, device, mode); /* 0: default */
 }
 
 nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending)
 {
-    (void)device;
     (void)current;
     (void)pending;
-    return NVML_ERROR_NOT_SUPPORTED;
+    return answer(device, NVML_ERROR_NOT_SUPPORTED);
 }

@@ -26,6 +26,8 @@ nvmlReturn_t nvml_enter_call(const char *call);
 nvmlReturn_t nvml_enter_device_call(const char *call, nvmlDevice_t device, uint32_t *ret_gpu);
 #define nvml_enter()                       nvml_enter_call(__func__)
 #define nvml_enter_device(device, ret_gpu) nvml_enter_device_call(__func__, device, ret_gpu)
+/* The gpu has fallen off the bus. */
+bool nvml_is_lost(uint32_t gpu);
 /* EMU_MODE_* */
 bool nvml_has_mode(uint32_t mode);
 nvmlReturn_t nvml_leave(nvmlReturn_t status);
