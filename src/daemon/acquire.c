@@ -318,7 +318,7 @@ static enum lease_state state_of(const struct message_reattach *reattach, const 
 static bool is_trusted(const struct daemon *daemon)
 {
     return daemon->options.scope == SCOPE_USER ||
-           clock_wall_ms() - daemon->started_unix_ms < TRUST_AFTER_START_MS;
+           clock_now_ms() - daemon->started_ms < TRUST_AFTER_START_MS;
 }
 
 /* A lease that the journal does not know: written too late, or lost. Its holder is real. */

@@ -219,6 +219,7 @@ int daemon_open(uv_loop_t *loop, const struct options *options, struct place *ta
     daemon->options = *options;
     daemon->place = *take_place;
     daemon->started_unix_ms = clock_wall_ms();
+    daemon->started_ms = clock_now_ms();
     daemon->start_ns = daemon->started_unix_ms * 1000000;
     daemon->is_emulated = emulated && *emulated;
     open_timers(daemon);

@@ -39,8 +39,9 @@ struct daemon {
     uv_loop_t *loop; /* borrowed */
     struct options options;
     struct place place;
-    uint64_t start_ns; /* wall clock: names this daemon to its clients */
-    uint64_t started_unix_ms;
+    uint64_t start_ns;        /* wall clock: names this daemon to its clients */
+    uint64_t started_unix_ms; /* to be shown; */
+    uint64_t started_ms;      /* to be counted from */
     bool is_emulated;
     bool is_ending;
 
