@@ -130,6 +130,8 @@ int api_open(uv_loop_t *loop, int take_listen_fd, const struct api_source *sourc
     open_handle(api, &api->check_timer);
     (void)uv_poll_start(&api->poll, UV_READABLE, on_ready);
     events_listen(events, on_append, api);
+    if (source->steps)
+        events_listen(source->steps, on_append, api);
     serve(api);
     fd_close(&take_listen_fd);
     *ret_api = api;
@@ -142,6 +144,8 @@ void api_close(struct api *api, void (*on_closed)(void *user), void *user)
     api->on_closed = on_closed;
     api->on_closed_user = user;
     events_listen(api->events, NULL, api);
+    if (api->source.steps)
+        events_listen(api->source.steps, NULL, api);
     follow_stop(api);
     http_request_stop(api);
     (void)uv_poll_stop(&api->poll);

@@ -46,6 +46,10 @@ struct api_source {
     int (*note)(void *user, const struct api_peer *peer, const char *text, json_t **ret_json,
                 struct error *err);
     int (*shutdown)(void *user, const struct api_peer *peer, json_t **ret_json, struct error *err);
+    /* What each lease does, one by one, while somebody follows it: appended by the source, which
+     * says in steps_begin() what there is already. Borrowed; NULL: not offered. */
+    struct events *steps;
+    void (*steps_begin)(void *user);
 };
 
 struct api;
@@ -58,6 +62,8 @@ json_t *api_text(const char *text);
  * source is copied; what it points to and the events must live until on_closed. */
 int api_open(uv_loop_t *loop, int take_listen_fd, const struct api_source *source,
              struct events *events, struct api **ret_api, struct error *err);
+/* Does anybody follow the steps? */
+bool api_has_step_followers(const struct api *api);
 /* Stops accepting and closes what is open; on_closed runs in the loop when all handles are gone. */
 void api_close(struct api *api, void (*on_closed)(void *user), void *user);
 

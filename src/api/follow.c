@@ -22,6 +22,7 @@
 struct follower {
     struct follower *next, **link; /* in api->followers */
     struct api *api;               /* borrowed */
+    struct events *events;         /* borrowed: the api's, or the steps */
     struct MHD_Connection *connection;
     int fd; /* borrowed: the connection's */
     uint64_t since;
@@ -36,7 +37,7 @@ static int next_line(struct follower *follower)
 {
     uint64_t number = 0;
     json_t *json = NULL;
-    const int r = events_next(follower->api->events, follower->since, &number, &json);
+    const int r = events_next(follower->events, follower->since, &number, &json);
 
     if (r < 0)
         return r;
@@ -98,6 +99,8 @@ static void on_free(void *user)
     *follower->link = follower->next;
     if (follower->next)
         follower->next->link = follower->link;
+    if (follower->events != follower->api->events)
+        follower->api->step_followers--;
     if (!follower->api->followers && !follower->api->is_closing)
         (void)uv_timer_stop(&follower->api->check_timer);
     free(follower->line);
@@ -109,7 +112,8 @@ static void on_check(uv_timer_t *timer)
     follow_check(timer->data);
 }
 
-static struct follower *follower_new(struct api *api, struct MHD_Connection *connection)
+static struct follower *follower_new(struct api *api, struct MHD_Connection *connection,
+                                     struct events *events)
 {
     const union MHD_ConnectionInfo *const info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -120,6 +124,9 @@ static struct follower *follower_new(struct api *api, struct MHD_Connection *con
         return NULL;
     }
     follower->api = api;
+    follower->events = events;
+    if (events != api->events)
+        api->step_followers++;
     follower->connection = connection;
     follower->fd = info->connect_fd;
     follower->next = api->followers;
@@ -131,19 +138,13 @@ static struct follower *follower_new(struct api *api, struct MHD_Connection *con
     return follower;
 }
 
-enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connection, uint64_t since,
-                               bool is_following)
+/* Takes the follower. */
+static enum MHD_Result respond(struct follower *follower)
 {
-    struct follower *const follower = follower_new(api, connection);
-
-    if (!follower)
-        return MHD_NO;
-    follower->since = since;
-    if (since + 1 < events_first(api->events))
-        follower->since = events_first(api->events) - 1;
-    follower->last = is_following ? UINT64_MAX : events_last(api->events);
+    struct MHD_Connection *const connection = follower->connection;
     struct MHD_Response *const response = MHD_create_response_from_callback(
         MHD_SIZE_UNKNOWN, HTTP_STREAM_BYTES, on_read, follower, on_free);
+
     if (!response) {
         on_free(follower);
         return MHD_NO;
@@ -152,6 +153,37 @@ enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connectio
     const enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
     MHD_destroy_response(response);
     return result;
+}
+
+enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connection, uint64_t since,
+                               bool is_following)
+{
+    struct follower *const follower = follower_new(api, connection, api->events);
+
+    if (!follower)
+        return MHD_NO;
+    follower->since = since;
+    if (since + 1 < events_first(api->events))
+        follower->since = events_first(api->events) - 1;
+    follower->last = is_following ? UINT64_MAX : events_last(api->events);
+    return respond(follower);
+}
+
+enum MHD_Result follow_steps(struct api *api, struct MHD_Connection *connection)
+{
+    struct follower *const follower = follower_new(api, connection, api->source.steps);
+
+    if (!follower)
+        return MHD_NO;
+    follower->since = events_last(api->source.steps);
+    follower->last = UINT64_MAX;
+    api->source.steps_begin(api->source.user);
+    return respond(follower);
+}
+
+bool api_has_step_followers(const struct api *api)
+{
+    return api->step_followers > 0;
 }
 
 static void resume(struct follower *follower)
@@ -179,11 +211,10 @@ void follow_wake(struct api *api)
 
 void follow_check(struct api *api)
 {
-    const uint64_t first = events_first(api->events);
-
     for (struct follower *follower = api->followers; follower; follower = follower->next) {
         struct pollfd end = { .fd = follower->fd, .events = POLLRDHUP };
-        const bool is_passed = !follower->is_suspended && follower->since + 1 < first;
+        const bool is_passed =
+            !follower->is_suspended && follower->since + 1 < events_first(follower->events);
         if (is_passed || poll(&end, 1, 0) > 0)
             drop(follower);
     }

@@ -33,6 +33,7 @@ struct api {
     bool is_resuming; /* a connection was resumed since libmicrohttpd last ran */
     bool is_closing;
     struct follower *followers; /* owned by their responses */
+    size_t step_followers;      /* of these: of steps */
     struct request *waiting;    /* owned by their connections: suspended until facts are fresh */
     void (*on_closed)(void *user);
     void *on_closed_user;
@@ -55,6 +56,8 @@ void http_request_stop(struct api *api);
 /* Answer with the events after `since`, and, for a follower, with those to come. */
 enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connection, uint64_t since,
                                bool is_following);
+/* Answer with the steps from now on. */
+enum MHD_Result follow_steps(struct api *api, struct MHD_Connection *connection);
 /* Something was appended: wake who waits for it. */
 void follow_wake(struct api *api);
 /* Drop followers whose other end is gone, or that are so slow that the ring has passed them. */

@@ -185,6 +185,7 @@ static const struct route routes[] = {
     { "GET", "/v1/why", true, false, "[/WHAT]", answer_why },
     { "GET", "/v1/fit", false, true, "?resident=N&burst=N&gpu=G", answer_fit },
     { "GET", "/v1/events", false, false, "?since=N&last=N&follow=1", NULL },
+    { "GET", "/v1/steps", false, true, "", NULL },
     { "POST", "/v1/stop", false, false, " {\"name\": \"NAME\"}", answer_stop },
     { "POST", "/v1/trim", false, false, " {\"name\": \"NAME\"}", answer_trim },
     { "POST", "/v1/note", false, false, " {\"text\": \"…\"}", answer_note },
@@ -299,11 +300,20 @@ static enum MHD_Result respond_events(const struct request *request)
                           follow && strcmp(follow, "1") == 0);
 }
 
+static enum MHD_Result respond_steps(const struct request *request)
+{
+    if (!request->api->source.steps)
+        return respond_error(request->connection, MHD_HTTP_NOT_FOUND, "no steps are told here");
+    return follow_steps(request->api, request->connection);
+}
+
 static enum MHD_Result respond_route(const struct request *request, const struct route *route)
 {
     struct error err = { .message = "the daemon is out of memory" };
     json_t *json = NULL;
 
+    if (!route->answer && strcmp(route->path, "/v1/steps") == 0)
+        return respond_steps(request);
     if (!route->answer)
         return respond_events(request);
     const int r = route->answer(request, &json, &err);

@@ -20,6 +20,7 @@
 #include "daemon/note.h"
 #include "daemon/origin.h"
 #include "daemon/recorder.h"
+#include "daemon/steps.h"
 #include "daemon/terms.h"
 
 #define WHY_BYTES 512
@@ -140,6 +141,8 @@ static void refuse(struct session *session, uint32_t seq, const struct claim *cl
 
     answer_refusal(session, seq, refusal, id);
     note_plain(daemon, &event);
+    step_asked(daemon, 0, claim, 0);
+    step_lease(daemon, "refused", 0, 0);
 }
 
 /* Bytes that a running program has on each gpu by the last facts; the gpu where it has most. */
@@ -227,7 +230,9 @@ static void adopt(struct session *session, const struct message *message, struct
     holder = hold(session, message->seq, lease_id, &message->acquire);
     if (!holder)
         return;
+    step_asked(daemon, lease_id, claim, CLOCK_NEVER_MS);
     holder_granted(holder, message->seq);
+    step_lease(daemon, "ready", lease_id, 0);
     gpus_attribute_again(daemon);
 }
 
@@ -259,6 +264,7 @@ void acquire_new(struct session *session, const struct message *message, uint64_
     holder = hold(session, message->seq, lease_id, &message->acquire);
     if (!holder)
         return;
+    step_asked(daemon, lease_id, &claim, message->acquire.max_wait_ms);
     if (r == BUDGET_QUEUED)
         wait_in_queue(holder, &refusal);
     else

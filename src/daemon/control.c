@@ -15,6 +15,7 @@
 #include "daemon/daemon.h"
 #include "daemon/holder.h"
 #include "daemon/note.h"
+#include "daemon/steps.h"
 #include "daemon/terms.h"
 
 #define FIT_COUNT_MAX 1024
@@ -241,6 +242,11 @@ static int control_fit(void *user, uint64_t resident_bytes, uint64_t burst_bytes
     return *ret_json ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
+static void control_steps_begin(void *user)
+{
+    steps_begin(user);
+}
+
 struct api_source control_source(struct daemon *daemon)
 {
     return (struct api_source){
@@ -254,5 +260,7 @@ struct api_source control_source(struct daemon *daemon)
         .trim = control_trim,
         .note = control_note,
         .shutdown = control_shutdown,
+        .steps = daemon->steps,
+        .steps_begin = control_steps_begin,
     };
 }

@@ -185,6 +185,8 @@ static int open_state(struct daemon *daemon, struct error *err)
     r = recorder_open(daemon, &daemon->recorder);
     if (r == 0)
         r = events_new(1, &daemon->events);
+    if (r == 0)
+        r = events_new(1, &daemon->steps);
     if (r < 0)
         return error_set(err, r, "out of memory");
     open_history(daemon);
@@ -290,6 +292,7 @@ void daemon_free(struct daemon *daemon)
     refusals_deinit(&daemon->refusals);
     gpus_deinit(&daemon->gpus);
     events_free(daemon->events);
+    events_free(daemon->steps);
     budget_free(daemon->budget);
     place_close(&daemon->place);
     free(daemon);

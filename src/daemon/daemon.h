@@ -47,6 +47,7 @@ struct daemon {
 
     struct budget *budget; /* owned, all of these */
     struct events *events;
+    struct events *steps;    /* see steps.h */
     struct history *history; /* NULL: it cannot be written */
     struct api *api;
     struct watches *watches;

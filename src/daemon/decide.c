@@ -14,6 +14,7 @@
 #include "daemon/holder.h"
 #include "daemon/note.h"
 #include "daemon/recorder.h"
+#include "daemon/steps.h"
 
 uint64_t refusal_keep(struct daemon *daemon, const struct refusal *refusal, const char *name,
                       pid_t pid, uid_t uid)
@@ -61,6 +62,7 @@ static void on_refused(struct holder *holder, const struct decision *decision, b
                    &decision->refusal, id);
     note_holder(holder, "refused", decision->refusal.asked_bytes,
                 refusal_line(&decision->refusal, line, sizeof(line)));
+    step_lease(holder->daemon, is_burst ? "burst_refused" : "refused", holder->id, 0);
     if (is_burst) {
         holder->is_burst_waiting = false;
         holder->burst_seq = 0;
@@ -76,6 +78,7 @@ static void on_burst_granted(struct holder *holder, const struct decision *decis
     holder->burst_seq = 0;
     holder->told_kind = REFUSAL_NONE;
     recorder_lease(holder->daemon->recorder, holder, 0);
+    step_lease(holder->daemon, "burst", holder->id, decision->bytes);
 }
 
 static void on_ask_trim(struct holder *holder, const struct decision *decision)

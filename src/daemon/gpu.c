@@ -16,6 +16,7 @@
 #include "daemon/attribution.h"
 #include "daemon/daemon.h"
 #include "daemon/note.h"
+#include "daemon/steps.h"
 
 #define FOREIGN_STEP_BYTES (64 * MIB) /* a smaller change of foreign use is no event */
 
@@ -209,6 +210,7 @@ void gpu_take(struct daemon *daemon, const struct facts_gpu *facts)
     if (r < 0)
         log_error("gpu", "event=facts_lost index=%u reason=\"%s\"", facts->index, strerror(-r));
     note_foreign(daemon, number);
+    step_foreign(daemon, number);
 }
 
 void gpus_end_answer(struct daemon *daemon)

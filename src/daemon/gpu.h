@@ -38,8 +38,9 @@ struct gpu {
     char managed_by[GPU_MANAGER_BYTES];
     struct foreign_process *foreign; /* owned; largest first */
     size_t foreign_count;
-    uint64_t told_foreign_bytes; /* by the last event about it */
-    struct facts_gpu *last;      /* owned, cut after its last process; NULL: none yet */
+    uint64_t told_foreign_bytes;    /* by the last event about it */
+    uint64_t stepped_foreign_bytes; /* by the last step */
+    struct facts_gpu *last;         /* owned, cut after its last process; NULL: none yet */
 };
 
 struct gpus {

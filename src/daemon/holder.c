@@ -20,6 +20,7 @@
 #include "daemon/daemon.h"
 #include "daemon/note.h"
 #include "daemon/recorder.h"
+#include "daemon/steps.h"
 
 #define TELL_EVERY_MS 1000 /* a waiter hears at most so often of another reason */
 #define LOOK_MAX      500  /* waiters that are looked at in one turn: a grant waits for the turn */
@@ -108,6 +109,7 @@ void holder_granted(struct holder *holder, uint32_t seq)
     answer_granted(holder, seq);
     CRASH_POINT(daemon_answered);
     note_holder(holder, "granted", charge_of(holder), NULL);
+    step_lease(holder->daemon, "granted", holder->id, 0);
     /* Until it is written nobody would know of it after a kill: it holds nothing yet. */
     recorder_lease(holder->daemon->recorder, holder, true);
 }
@@ -160,6 +162,7 @@ void holder_release(struct holder *holder, const char *reason)
     if (budget_release(daemon->budget, id, clock_now_ms()) < 0)
         log_error("lease", "event=release_failed lease=l%" PRIu64, id);
     note_holder(holder, "released", 0, reason);
+    step_lease(daemon, "released", id, 0);
     watch_end(&holder->process);
     if (holder->session)
         holder->session->holder = NULL;

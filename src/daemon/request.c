@@ -17,6 +17,7 @@
 #include "daemon/note.h"
 #include "daemon/origin.h"
 #include "daemon/recorder.h"
+#include "daemon/steps.h"
 
 static void handle_hello(struct session *session, const struct message *message)
 {
@@ -64,6 +65,7 @@ static void handle_ready(struct session *session, uint32_t seq)
     }
     answer_done(session, seq);
     recorder_lease(session->daemon->recorder, holder, 0);
+    step_lease(session->daemon, "ready", holder->id, 0);
 }
 
 static void handle_bind(struct session *session, const struct message *message)
@@ -108,19 +110,24 @@ void request_burst(struct session *session, const struct message *message, uint6
     holder->burst_seq = message->seq;
     if (r == BUDGET_GRANTED) {
         const bool is_known = budget_view_lease(session->daemon->budget, holder->id, &view);
-        answer_burst_granted(holder, is_known ? view.burst_taken_bytes : message->burst.bytes);
+        const uint64_t bytes = is_known ? view.burst_taken_bytes : message->burst.bytes;
+        answer_burst_granted(holder, bytes);
         holder->burst_seq = 0;
         recorder_lease(session->daemon->recorder, holder, 0);
+        step_lease(session->daemon, "burst", holder->id, bytes);
     } else if (r == BUDGET_QUEUED) {
         holder->is_burst_waiting = true;
         holder->told_kind = refusal.kind;
         holder->told_at_ms = now_ms;
         answer_queued(session, message->seq, &refusal, refusal.waiting_before);
         note_holder(holder, "burst_waiting", refusal.asked_bytes, NULL);
+        step_lease(session->daemon, "burst_asked", holder->id, message->burst.bytes);
         daemon_want_chores(session->daemon);
     } else if (r == BUDGET_REFUSED) {
         holder->burst_seq = 0;
         refuse_by(session, message->seq, holder, &refusal);
+        step_lease(session->daemon, "burst_asked", holder->id, message->burst.bytes);
+        step_lease(session->daemon, "burst_refused", holder->id, 0);
     } else {
         holder->burst_seq = 0;
         answer_refused(session, message->seq, MESSAGE_CODE_LIMIT, "brimd is out of memory");
@@ -136,6 +143,7 @@ static void cancel_waiting_burst(struct session *session)
     answer_refused(session, holder->burst_seq, MESSAGE_CODE_CANCELLED, "the burst was cancelled");
     holder->is_burst_waiting = false;
     holder->burst_seq = 0;
+    step_lease(session->daemon, "burst_refused", holder->id, 0);
 }
 
 static void handle_burst_end(struct session *session, uint32_t seq, bool is_idle)
@@ -150,6 +158,7 @@ static void handle_burst_end(struct session *session, uint32_t seq, bool is_idle
     }
     answer_done(session, seq);
     recorder_lease(daemon->recorder, session->holder, 0);
+    step_lease(daemon, "burst_end", session->holder->id, 0);
 }
 
 static void handle_resize(struct session *session, const struct message *message)
@@ -162,6 +171,7 @@ static void handle_resize(struct session *session, const struct message *message
     if (r == BUDGET_GRANTED) {
         answer_done(session, message->seq);
         recorder_lease(session->daemon->recorder, holder, 0);
+        step_lease(session->daemon, "resized", holder->id, 0);
     } else if (r > 0) {
         refuse_by(session, message->seq, holder, &refusal);
     } else {

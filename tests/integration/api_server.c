@@ -20,7 +20,7 @@
 
 struct fake {
     uv_loop_t *loop;
-    struct events *events;
+    struct events *events, *steps;
     struct api *api;
     uv_timer_t fresh_timer;
     void (*on_fresh)(void *context);
@@ -90,7 +90,18 @@ static int fake_stop(void *user, const struct api_peer *peer, const char *name, 
     return error_set(err, -EPERM, "%s is not yours", name);
 }
 
-/* The handle for tests: "flood" appends many events, any other name one. */
+static void append_step(struct fake *fake, const char *kind)
+{
+    (void)events_append(fake->steps, &(struct event){ .kind = kind, .lease_id = 7, .gpu = -1 });
+}
+
+static void fake_steps_begin(void *user)
+{
+    append_step(user, "asked");
+}
+
+/* The handle for tests: "flood" appends many events, any other name one, "step" a step too where
+ * somebody follows them. */
 static int fake_trim(void *user, const struct api_peer *peer, const char *name, json_t **ret_json,
                      struct error *err)
 {
@@ -108,6 +119,8 @@ static int fake_trim(void *user, const struct api_peer *peer, const char *name, 
                                                            .name = name,
                                                            .gpu = -1,
                                                            .text = is_flood ? text : NULL });
+    if (strcmp(name, "step") == 0 && api_has_step_followers(fake->api))
+        append_step(fake, "granted");
     *ret_json = json_pack("{sb}", "asked", 1);
     return 0;
 }
@@ -143,7 +156,7 @@ static int serve(int listen_fd)
     uv_loop_t loop;
     struct fake fake = { .loop = &loop };
     struct error err = { 0 };
-    const struct api_source source = {
+    struct api_source source = {
         .user = &fake,
         .refresh = fake_refresh,
         .status = fake_status,
@@ -152,15 +165,18 @@ static int serve(int listen_fd)
         .stop = fake_stop,
         .trim = fake_trim,
         .shutdown = fake_shutdown,
+        .steps_begin = fake_steps_begin,
     };
 
     CHECK(uv_loop_init(&loop) == 0);
     CHECK(uv_timer_init(&loop, &fake.fresh_timer) == 0);
     fake.fresh_timer.data = &fake;
-    CHECK(events_new(1, &fake.events) == 0);
+    CHECK(events_new(1, &fake.events) == 0 && events_new(1, &fake.steps) == 0);
+    source.steps = fake.steps;
     CHECK(api_open(&loop, listen_fd, &source, fake.events, &fake.api, &err) == 0);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     events_free(fake.events);
+    events_free(fake.steps);
     return uv_loop_close(&loop) == 0 ? 0 : 1;
 }
 

@@ -69,6 +69,26 @@ static void test_followers_that_left_give_their_places_back(void)
     check_alive();
 }
 
+static void test_steps_are_made_for_who_follows_them_only(void)
+{
+    static char answer[API_ANSWER_BYTES];
+
+    CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"step\"}", NULL) == 200);
+    for (int i = 0; i < 2; i++) {
+        OWNED(fd_close) int fd = open_follower("/v1/steps");
+        char number[32];
+
+        /* What there is comes first, and nothing of what nobody followed. */
+        CHECK(api_receive(fd, answer, "\"kind\":\"asked\"") > 0);
+        (void)snprintf(number, sizeof(number), "{\"n\":%d,", 1 + 2 * i);
+        CHECK(strstr(answer, number) && !strstr(answer, "granted"));
+        CHECK(api_ask("POST", "/v1/trim", "{\"name\": \"step\"}", NULL) == 200);
+        CHECK(api_receive(fd, answer, "\"kind\":\"granted\"") > 0);
+        fd_close(&fd);
+        check_alive();
+    }
+}
+
 static uint64_t server_rss_bytes(void)
 {
     char path[64];
@@ -130,6 +150,7 @@ int main(void)
         TEST(test_a_follower_gets_what_happens_later),
         TEST(test_since_leaves_out_what_was_seen),
         TEST(test_followers_that_left_give_their_places_back),
+        TEST(test_steps_are_made_for_who_follows_them_only),
         TEST(test_a_follower_that_never_reads_is_dropped),
         TEST(test_shutdown_ends_followers_and_leaks_no_handle),
     };
