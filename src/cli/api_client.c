@@ -5,16 +5,19 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/paths.h"
 #include "client/daemon.h"
 
 #define ANSWER_MAX_BYTES (64u << 20)
+#define LAST_WORDS_MS    1000 /* who says enough reads on for so long if it must */
 
 /* What has come of an answer. A stream hands on whole lines and keeps the rest. */
 struct answer {
@@ -22,6 +25,8 @@ struct answer {
     size_t bytes, room;
     CURL *curl;                                   /* borrowed */
     int (*on_object)(void *user, json_t *object); /* NULL: collect */
+    bool (*is_over)(void *user);                  /* NULL: when the daemon ends it */
+    uint64_t over_since_ms;                       /* 0: not yet */
     void *user;
     int stopped; /* what on_object returned, or -errno */
 };
@@ -121,6 +126,28 @@ static int read_failure(CURLcode code, const struct answer *answer, const char *
                      curl_easy_strerror(code));
 }
 
+/* Called whenever something comes, and about once a second. Not 0: enough, and what had come before
+ * was read. */
+static int on_progress(void *user, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
+                       curl_off_t up)
+{
+    struct answer *const answer = user;
+    curl_socket_t fd = CURL_SOCKET_BAD;
+
+    (void)down_all;
+    (void)down;
+    (void)up_all;
+    (void)up;
+    if (!answer->is_over(answer->user))
+        return 0;
+    if (answer->over_since_ms == 0)
+        answer->over_since_ms = clock_now_ms();
+    (void)curl_easy_getinfo(answer->curl, CURLINFO_ACTIVESOCKET, &fd);
+    struct pollfd more = { .fd = fd, .events = POLLIN };
+    return fd == CURL_SOCKET_BAD || poll(&more, 1, 0) <= 0 ||
+           clock_now_ms() - answer->over_since_ms > LAST_WORDS_MS;
+}
+
 static void set_options(CURL *curl, const char *socket_path, const char *url, const char *body,
                         struct answer *answer)
 {
@@ -133,6 +160,11 @@ static void set_options(CURL *curl, const char *socket_path, const char *url, co
         (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)API_CLIENT_PATIENCE_S);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    if (answer->is_over) {
+        (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+        (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+        (void)curl_easy_setopt(curl, CURLOPT_XFERINFODATA, answer);
+    }
     if (body) {
         (void)curl_easy_setopt(curl, CURLOPT_POST, 1L);
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
@@ -157,6 +189,8 @@ static int perform(const char *target, const char *body, struct answer *answer, 
     const CURLcode code = curl_easy_perform(curl);
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(curl);
+    if (answer->is_over && code == CURLE_ABORTED_BY_CALLBACK)
+        return 0;
     if (code != CURLE_OK && !(answer->on_object && code == CURLE_PARTIAL_FILE))
         return read_failure(code, answer, socket_path, err);
     if (status != 200)
@@ -198,6 +232,16 @@ int api_follow(const char *target, int (*on_object)(void *user, json_t *object),
                struct error *err)
 {
     struct answer answer = { .on_object = on_object, .user = user };
+    const int r = perform(target, NULL, &answer, err);
+
+    free(answer.text);
+    return r;
+}
+
+int api_follow_until(const char *target, int (*on_object)(void *user, json_t *object),
+                     bool (*is_over)(void *user), void *user, struct error *err)
+{
+    struct answer answer = { .on_object = on_object, .is_over = is_over, .user = user };
     const int r = perform(target, NULL, &answer, err);
 
     free(answer.text);

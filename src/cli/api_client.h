@@ -3,6 +3,7 @@
 #define CLI_API_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 
@@ -26,6 +27,11 @@ int api_post(const char *target, const json_t *body, json_t **ret_json, struct e
  * of the function ends the stream and is returned. 0 when the daemon has ended it. */
 int api_follow(const char *target, int (*on_object)(void *user, json_t *object), void *user,
                struct error *err) __attribute__((warn_unused_result));
+
+/* The same, until is_over(user) says so, which is asked at least once a second: then 0 as well. */
+int api_follow_until(const char *target, int (*on_object)(void *user, json_t *object),
+                     bool (*is_over)(void *user), void *user, struct error *err)
+    __attribute__((warn_unused_result));
 
 /* Text as one part of a path or query, fresh; NULL when memory is out. */
 char *api_escape(const char *text);

@@ -163,8 +163,10 @@ static void act(struct brim *brim, const struct decision *decision)
     case DECISION_ASK_STOP:
         sim_stop(brim->sim, live);
         return;
-    case DECISION_DRAINED:
     case DECISION_ASK_TRIM:
+        sim_trim(brim->sim);
+        return;
+    case DECISION_DRAINED:
     case DECISION_OVERDRAFT:
     case DECISION_NEED_FACTS:
         return;
@@ -239,17 +241,20 @@ static int brim_arrive(void *state, struct sim_live *live)
     struct brim *brim = state;
     uint64_t now_ms = brim->sim->now_ms;
     struct budget_lease_view view;
+    struct refusal refusal;
     int r = slots_reserve(brim);
 
     if (r < 0)
         return r;
     freshen(brim, live->job.claim.parts[0].gpu);
     r = budget_acquire(brim->budget, &live->job.claim, now_ms,
-                       clock_after_ms(now_ms, live->job.wait_ms), &live->lease_id, NULL);
+                       clock_after_ms(now_ms, live->job.wait_ms), &live->lease_id,
+                       live->job.wait_ms == 0 ? &refusal : NULL);
     if (r < 0)
         return r;
     if (r == BUDGET_REFUSED)
-        return SIM_NEVER_FITS;
+        return live->job.wait_ms == 0 && refusal.kind != REFUSAL_NEVER_FITS ? SIM_REFUSED
+                                                                            : SIM_NEVER_FITS;
     brim->slots[slot_of(brim, live->lease_id)] = live;
     brim->count++;
     if (r == BUDGET_QUEUED) {
@@ -276,13 +281,14 @@ static int brim_burst_begin(void *state, struct sim_live *live)
     int r;
 
     freshen(brim, live->gpu);
-    r = budget_burst_begin(brim->budget, live->lease_id, 0, brim->sim->now_ms, CLOCK_NEVER_MS,
-                           NULL);
-    if (r == BUDGET_QUEUED)
+    r = budget_burst_begin(brim->budget, live->lease_id, live->burst.bytes, brim->sim->now_ms,
+                           clock_after_ms(brim->sim->now_ms, live->burst.wait_ms), NULL);
+    if (r == BUDGET_QUEUED) {
         change(brim, live);
-    else
-        act_all(brim);
-    return r;
+        return SIM_QUEUED;
+    }
+    act_all(brim);
+    return r == BUDGET_GRANTED ? SIM_GRANTED : SIM_REFUSED;
 }
 
 static void brim_burst_end(void *state, struct sim_live *live)

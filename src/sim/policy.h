@@ -18,6 +18,7 @@ enum sim_answer {
     SIM_GRANTED = 0,
     SIM_QUEUED = 1,
     SIM_NEVER_FITS = 2,
+    SIM_REFUSED = 3, /* it does not wait, and there is no room */
 };
 
 enum sim_state {
@@ -34,8 +35,10 @@ struct sim_live {
     enum sim_state state;
     uint32_t gpu;
     bool is_stopping;
-    uint64_t asked_ms; /* for its grant, or for its burst */
-    uint64_t end_ms;   /* once it is ready */
+    struct sim_burst burst; /* the one that it asks for, or has */
+    uint32_t burst_number;  /* of job.bursts */
+    uint64_t asked_ms;      /* for its grant, or for its burst */
+    uint64_t end_ms;        /* once it is ready */
     uint64_t used_bytes;
     uint64_t lease_id;            /* the policy's */
     struct sim_live *next, *prev; /* the policy's lists; next: of the unused */
@@ -73,5 +76,6 @@ void sim_give_up(struct sim *sim, struct sim_live *live);
 void sim_burst_grant(struct sim *sim, struct sim_live *live);
 void sim_burst_refuse(struct sim *sim, struct sim_live *live);
 void sim_stop(struct sim *sim, struct sim_live *live); /* ends when its burst does */
+void sim_trim(struct sim *sim); /* it was asked to, and has nothing to trim */
 
 #endif

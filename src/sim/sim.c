@@ -95,16 +95,46 @@ static void leave_line(struct play *play, struct sim_live *live)
     waitlist_remove(&live->place);
 }
 
+/* What it asks for next. false: nothing before its end. */
+static bool next_burst(const struct play *play, struct sim_live *live)
+{
+    const struct sim_job *job = &live->job;
+
+    if (job->bursts) {
+        if (live->burst_number == job->burst_count)
+            return false;
+        live->burst = job->bursts[live->burst_number];
+    } else {
+        live->burst = (struct sim_burst){ .after_ms = job->idle_ms,
+                                          .for_ms = job->busy_ms,
+                                          .wait_ms = CLOCK_NEVER_MS };
+        if (job->busy_ms == 0 || clock_after_ms(play->sim.now_ms, job->idle_ms) > live->end_ms)
+            return false;
+    }
+    if (live->burst.bytes == 0)
+        live->burst.bytes = job->claim.parts[0].burst_bytes;
+    return live->burst.bytes > 0 && !job->claim.is_always_busy;
+}
+
 /* The next step of an idle one: a burst, or its end. */
 static void plan_idle(struct play *play, struct sim_live *live)
 {
-    uint64_t next_ms = clock_after_ms(play->sim.now_ms, live->job.idle_ms);
+    uint64_t next_ms = live->end_ms;
 
     live->state = SIM_IDLE;
-    if (live->job.busy_ms == 0 || live->job.claim.parts[0].burst_bytes == 0 ||
-        next_ms > live->end_ms)
-        next_ms = live->end_ms;
+    if (next_burst(play, live))
+        next_ms = clock_after_ms(play->sim.now_ms, live->burst.after_ms);
+    else if (live->job.bursts)
+        next_ms = live->end_ms = clock_after_ms(play->sim.now_ms, live->job.rest_ms);
     set_timer(play, live, live->is_stopping ? play->sim.now_ms : next_ms);
+}
+
+/* What it has between its bursts; one that is always busy has all of it. */
+static uint64_t idle_bytes(const struct sim_live *live)
+{
+    const struct claim_part *part = &live->job.claim.parts[0];
+
+    return part->resident_bytes + (live->job.claim.is_always_busy ? part->burst_bytes : 0);
 }
 
 static void begin_load(struct play *play, struct sim_live *live)
@@ -115,20 +145,19 @@ static void begin_load(struct play *play, struct sim_live *live)
     play->result->granted++;
     sim_times_add(&play->result->waits, play->sim.now_ms - live->asked_ms);
     set_used(play, live,
-             part->load_peak_bytes > part->resident_bytes ? part->load_peak_bytes
-                                                          : part->resident_bytes);
+             part->load_peak_bytes > idle_bytes(live) ? part->load_peak_bytes : idle_bytes(live));
     set_timer(play, live, clock_after_ms(play->sim.now_ms, live->job.load_ms));
 }
 
 static void begin_busy(struct play *play, struct sim_live *live)
 {
     const struct claim_part *part = &live->job.claim.parts[0];
-    uint64_t next_ms = clock_after_ms(play->sim.now_ms, live->job.busy_ms);
+    uint64_t next_ms = clock_after_ms(play->sim.now_ms, live->burst.for_ms);
 
     live->state = SIM_BUSY;
     play->result->bursts++;
     sim_times_add(&play->result->burst_waits, play->sim.now_ms - live->asked_ms);
-    set_used(play, live, part->resident_bytes + part->burst_bytes);
+    set_used(play, live, part->resident_bytes + live->burst.bytes);
     set_timer(play, live, next_ms < live->end_ms ? next_ms : live->end_ms);
 }
 
@@ -147,6 +176,8 @@ static void drop(struct play *play, struct sim_live *live)
     if (live->used_bytes > 0)
         set_used(play, live, 0);
     heap_remove(&play->timers, &live->timer);
+    free(live->job.bursts);
+    live->job.bursts = NULL;
     play->live_count--;
     live->next = play->unused;
     play->unused = live;
@@ -173,6 +204,7 @@ void sim_burst_refuse(struct sim *sim, struct sim_live *live)
     struct play *play = play_of(sim);
 
     play->result->bursts_refused++;
+    live->burst_number++;
     plan_idle(play, live);
 }
 
@@ -185,6 +217,11 @@ void sim_stop(struct sim *sim, struct sim_live *live)
     live->is_stopping = true;
     if (live->state == SIM_IDLE || live->state == SIM_LOADING)
         set_timer(play, live, play->sim.now_ms);
+}
+
+void sim_trim(struct sim *sim)
+{
+    play_of(sim)->result->trims_asked++;
 }
 
 static struct sim_live *live_new(struct play *play, const struct sim_job *job)
@@ -217,7 +254,11 @@ static int arrive(struct play *play, const struct sim_job *job)
     struct sim_live *live = live_new(play, job);
     int r;
 
-    if (!live || waitlist_reserve(line_of(play, live)) < 0)
+    if (!live) {
+        free(job->bursts);
+        return -ENOMEM;
+    }
+    if (waitlist_reserve(line_of(play, live)) < 0)
         return -ENOMEM;
     play->result->jobs++;
     /* It stands in the line while it is asked for: the answer may come within the call. */
@@ -227,6 +268,9 @@ static int arrive(struct play *play, const struct sim_job *job)
         sim_grant(&play->sim, live);
     } else if (r == SIM_NEVER_FITS) {
         play->result->never_fit++;
+        drop(play, live);
+    } else if (r == SIM_REFUSED) {
+        play->result->gave_up++;
         drop(play, live);
     }
     return r < 0 ? r : 0;
@@ -244,21 +288,31 @@ static void begin_burst(struct play *play, struct sim_live *live)
     live->asked_ms = play->sim.now_ms;
     live->state = SIM_BURST_WAITING;
     set_timer(play, live, live->end_ms);
-    if (play->policy->burst_begin(play->policy_state, live) == SIM_GRANTED)
+    switch (play->policy->burst_begin(play->policy_state, live)) {
+    case SIM_GRANTED:
         begin_busy(play, live);
+        return;
+    case SIM_REFUSED:
+        sim_burst_refuse(&play->sim, live);
+        return;
+    default:
+        return;
+    }
 }
 
 static void end_burst(struct play *play, struct sim_live *live)
 {
-    set_used(play, live, live->job.claim.parts[0].resident_bytes);
+    set_used(play, live, idle_bytes(live));
+    live->burst_number++;
     plan_idle(play, live);
     play->policy->burst_end(play->policy_state, live);
 }
 
 static void get_ready(struct play *play, struct sim_live *live)
 {
-    set_used(play, live, live->job.claim.parts[0].resident_bytes);
-    live->end_ms = clock_after_ms(play->sim.now_ms, live->job.run_ms);
+    set_used(play, live, idle_bytes(live));
+    live->end_ms =
+        live->job.bursts ? CLOCK_NEVER_MS : clock_after_ms(play->sim.now_ms, live->job.run_ms);
     plan_idle(play, live);
     play->policy->ready(play->policy_state, live);
 }
@@ -347,9 +401,9 @@ static int play_all(struct play *play, const struct sim_source *source, struct e
         if (r == 0)
             r = source->next(source->context, &item, err);
     }
-    while (r == 0 && play->live_count > 0)
-        if (!play_inside(play, CLOCK_NEVER_MS))
-            return error_set(err, -EDEADLK, "%u jobs wait for ever", play->live_count);
+    while (r == 0 && play_inside(play, CLOCK_NEVER_MS))
+        ;
+    play->result->stuck = play->live_count;
     return r;
 }
 
@@ -361,6 +415,7 @@ static void play_close(struct play *play)
         play->policy->close(play->policy_state);
     for (struct sim_live *live = play->all; live; live = next) {
         next = live->all_next;
+        free(live->job.bursts);
         free(live);
     }
     for (uint32_t i = 0; i <= play->sim.gpu_count; i++)

@@ -30,7 +30,9 @@ void sim_times_add(struct sim_times *times, uint64_t ms);
 uint64_t sim_times_per_mille(const struct sim_times *times, uint32_t per_mille);
 
 struct sim_result {
-    uint64_t jobs, granted, never_fit, gave_up, evicted;
+    uint64_t jobs, granted, never_fit, gave_up;
+    uint64_t stuck;                /* they still waited when nothing happened any more */
+    uint64_t evicted, trims_asked; /* holders that were asked to leave, and did; to trim */
     uint64_t bursts, bursts_refused;
     uint64_t overfull; /* how often foreign growth left a gpu with more used than it has */
     struct sim_times waits, burst_waits;

@@ -14,6 +14,14 @@
  * from a generator; the same workload is given to each policy.
  */
 
+/* Of a job that does what it once did, one by one. */
+struct sim_burst {
+    uint64_t after_ms; /* from its being ready, or from the burst before */
+    uint64_t for_ms;
+    uint64_t bytes;   /* 0: the claim's burst */
+    uint64_t wait_ms; /* it goes on without it after that; CLOCK_NEVER_MS: it waits */
+};
+
 struct sim_job {
     struct claim claim; /* of one part */
     uint64_t wait_ms;   /* it gives up after that; CLOCK_NEVER_MS: never */
@@ -21,19 +29,29 @@ struct sim_job {
     uint64_t run_ms;    /* from then until it ends, or dies: at whatever it does then */
     uint64_t idle_ms;   /* between two bursts */
     uint64_t busy_ms;   /* of a burst; 0: it has none */
+    /* Instead of the last three: each burst, and how long after the last one it ends. */
+    struct sim_burst *bursts; /* owned by whoever has the item; NULL: not so */
+    uint32_t burst_count;
+    uint64_t rest_ms;
 };
 
 enum sim_item_kind {
     SIM_ITEM_JOB = 1,
     SIM_ITEM_FOREIGN,
+    SIM_ITEM_GPU, /* these three are of traces only, and go no further than its reader */
+    SIM_ITEM_BURST,
+    SIM_ITEM_END,
 };
 
 struct sim_item {
     enum sim_item_kind kind;
     uint64_t at_ms;
     struct sim_job job;
-    uint32_t gpu;           /* FOREIGN: where */
-    uint64_t foreign_bytes; /* how much is taken there from now on */
+    uint32_t gpu;                           /* FOREIGN: where; GPU: its number */
+    uint64_t foreign_bytes;                 /* how much is taken there from now on */
+    uint64_t capacity_bytes, reserve_bytes; /* GPU */
+    struct sim_burst burst;                 /* BURST; END: after_ms */
+    bool has_habits;                        /* JOB: its run, busy or idle was written */
 };
 
 /* 1: *ret_item is the next, not before the last one; 0: that was all; negative: an error. */
@@ -63,14 +81,5 @@ struct sim_arrivals {
 void sim_arrivals_init(struct sim_arrivals *arrivals, const struct sim_gpu *gpus,
                        uint32_t gpu_count, uint64_t count, uint32_t load_pct, uint64_t seed);
 struct sim_source sim_arrivals_source(struct sim_arrivals *arrivals);
-
-/*
- * A trace is text, one item a line, in the order of time; '#' begins a comment:
- *     12.5s job NAME resident=5.2GiB [burst=2.1GiB] [load_peak=6GiB] [gpu=0] [priority=normal]
- *           [wait=10m] [load=2s] [run=5m] [busy=800ms] [idle=2s] [pin] [alone] [always-busy]
- *     15m foreign gpu=0 2GiB
- */
-/* 1: an item; 0: an empty line or a comment; negative: it is wrong. */
-int sim_trace_parse(const char *line, struct sim_item *ret_item, struct error *err);
 
 #endif
