@@ -22,6 +22,11 @@ check-gpu:
 	@scripts/deps check
 	@tools/check gpu
 
+## make check-peers   with real PyTorch from PyPI (2 GB, once), without a GPU
+check-peers:
+	@scripts/deps check
+	@tools/check peers
+
 ## make demo          the main job on an emulated RTX 4070 Ti; GPU_PROFILE=rtx4090, GPU=real,
 ##                    WORKER=python, TEXT='path …' (docs/demo.md)
 demo:
@@ -92,4 +97,4 @@ install:
 clean:
 	rm -rf build build-asan build-tsan build-install build-clang build-fuzz build-fuzz-quick
 
-.PHONY: all help check check-gpu check-user demo lint asan tsan bench wheel fuzz soak mutants install clean
+.PHONY: all help check check-gpu check-peers check-user demo lint asan tsan bench wheel fuzz soak mutants install clean

@@ -166,7 +166,7 @@ def strike(plan, log):
 def strike_until_it_hits(plan, batch, log):
     for _ in range(STRIKES):
         seen = len(log.entries)
-        if not log.wait_for(lambda log: len(log.entries) > seen, batch):
+        if not log.wait_for(lambda log, seen=seen: len(log.entries) > seen, batch):
             break
         hit = strike(plan, log)
         if hit:

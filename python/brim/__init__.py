@@ -22,8 +22,6 @@ from ._worker import Segment, heartbeat, on_flush, segments
 
 TYPE_CHECKING = False  # importing typing takes longer than all of brim
 if TYPE_CHECKING:
-    from typing import Any
-
     from ._client import events, ps, why
     from ._session import session
     from ._stage import stage
@@ -41,9 +39,13 @@ _LATER = {"events": "_client", "ps": "_client", "why": "_client", "session": "_s
           "stage": "_stage"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    return value
+if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ours
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
