@@ -51,8 +51,9 @@ static nvmlReturn_t ask_nvml(void)
         (__typeof__(get))dlsym(library, "nvmlDeviceGetHandleByIndex_v2");
     const __typeof__(&nvmlDeviceGetMemoryInfo) ask =
         (__typeof__(ask))dlsym(library, "nvmlDeviceGetMemoryInfo");
-    CHECK(init() == NVML_SUCCESS && get(0, &device) == NVML_SUCCESS);
-    return ask(device, &memory);
+    CHECK(init() == NVML_SUCCESS);
+    const nvmlReturn_t status = get(0, &device);
+    return status == NVML_SUCCESS ? ask(device, &memory) : status;
 }
 
 /* ---- parts that run as processes of their own ---- */
