@@ -104,19 +104,22 @@ void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gp
     }
 }
 
+void bytes_fill_host(unsigned char *to, uint32_t value, unsigned value_bytes, size_t count)
+{
+    if (value_bytes == 1) {
+        memset(to, (int)value, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++, to += value_bytes)
+        memcpy(to, &value, value_bytes);
+}
+
 void bytes_fill(const struct gpu *gpu, uint64_t offset, uint32_t value, unsigned value_bytes,
                 size_t count)
 {
-    unsigned char *out = gpu->bytes + offset;
-
     if (value == 0) {
         fill_zero(gpu, offset, count * value_bytes);
         return;
     }
-    if (value_bytes == 1) {
-        memset(out, (int)value, count);
-        return;
-    }
-    for (size_t i = 0; i < count; i++, out += value_bytes)
-        memcpy(out, &value, value_bytes);
+    bytes_fill_host(gpu->bytes + offset, value, value_bytes, count);
 }

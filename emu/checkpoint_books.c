@@ -84,6 +84,7 @@ uint64_t checkpoint_give_back(struct server *server, pid_t pid)
 
     for (struct client *client = server->clients; client; client = client->next) {
         for (uint32_t gpu = 0; is_of(client, pid) && gpu < server->card_count; gpu++) {
+            managed_leave(server, client, gpu);
             const uint64_t bytes = client->used_bytes[gpu] - shared_bytes(client, gpu);
             card_release(&server->cards[gpu], bytes);
             client->used_bytes[gpu] -= bytes;

@@ -249,6 +249,9 @@ static int handle_gpu_request(struct server *server, struct client *client,
     case EMU_OPEN:
         answer->reply.status = shared_open(server, client, request, &answer->reply.values[0]);
         break;
+    case EMU_MANAGED:
+        answer->reply.status = managed_set(server, client, request, &answer->reply.values[0]);
+        break;
     case EMU_EXPORT:
         return answer_export(server, client, request, answer);
     case EMU_COUNT_OOM:

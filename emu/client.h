@@ -29,6 +29,8 @@ struct client {
     bool is_unlisted;                   /* NVML does not tell whose its bytes are */
     bool is_waiting;                    /* for the answer to EMU_CHECKPOINT */
     bool has_lost_nvml;
+    uint64_t managed_bytes[EMU_GPU_MAX];          /* what it may come to use */
+    uint64_t managed_resident_bytes[EMU_GPU_MAX]; /* what of it is among the used bytes */
 };
 
 /* The status of each is what the library gets: a CUresult. */
@@ -50,6 +52,14 @@ void holding_end(struct server *server, struct client *client);
 /* Each process once, whatever number of connections it has. Returns how many. */
 uint32_t holding_list(const struct server *server, uint32_t gpu,
                       struct emu_process list[EMU_PROCESS_MAX]);
+
+/* managed.c: managed memory, which is on the card as far as there is room. */
+int managed_set(struct server *server, struct client *client, const struct emu_request *request,
+                uint64_t *ret_resident_bytes);
+/* All of it goes to the host. */
+void managed_leave(struct server *server, struct client *client, uint32_t gpu);
+/* Charge bytes that must be there: managed memory gives way. A CUresult. */
+int managed_charge(struct server *server, uint32_t gpu, uint64_t bytes);
 
 /* What ended processes have left, at the server's end. */
 void holding_deinit(struct server *server);

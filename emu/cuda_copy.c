@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "managed.h"
 #include "restore.h"
 #include "stream.h"
 #include "vmm.h"
@@ -46,7 +47,8 @@ static CUresult locate(const struct operand *operand, uint64_t at, size_t *inout
     if (!space_find(address, &place)) /* pinned host memory has the same address on the device */
         return host_is_pinned(ret_end->host, *inout_bytes) ? CUDA_SUCCESS
                                                            : CUDA_ERROR_INVALID_VALUE;
-    *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
+    if (!place.is_managed)
+        *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
     const uint64_t there = place.bytes - (address - place.base);
     if (place.mapping && (place.mapping->access[context->gpu] & operand->access) != operand->access)
         return CUDA_ERROR_INVALID_VALUE;
@@ -95,17 +97,22 @@ static CUresult do_now(struct work *work, CUstream handle, const char *call)
     return CUDA_SUCCESS;
 }
 
+static bool is_pageable(const unsigned char *host, size_t bytes)
+{
+    return !managed_is(host) && !host_is_pinned(host, bytes);
+}
+
 /* Pageable memory: *ret_is_now says that the copy must not wait. */
 static CUresult stage(struct work *work, bool *ret_is_now)
 {
     *ret_is_now = false;
     if (work->kind != WORK_COPY)
         return CUDA_SUCCESS;
-    if (!work->to.gpu && !host_is_pinned(work->to.host, work->bytes)) {
+    if (!work->to.gpu && is_pageable(work->to.host, work->bytes)) {
         *ret_is_now = true;
         return CUDA_SUCCESS;
     }
-    if (work->from.gpu || host_is_pinned(work->from.host, work->bytes))
+    if (work->from.gpu || !is_pageable(work->from.host, work->bytes))
         return CUDA_SUCCESS;
     if (work->bytes > STAGED_MAX_BYTES) {
         *ret_is_now = true;
@@ -191,6 +198,8 @@ static CUresult copy_piece(const struct request *request, size_t at, size_t *ret
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     *ret_bytes = work.bytes;
+    managed_touch(request->to + at, work.bytes, context->gpu);
+    managed_touch(request->from + at, work.bytes, context->gpu);
     return do_work(&work, request);
 }
 
@@ -221,9 +230,12 @@ static CUresult fill_piece(const struct request *request, struct work *work, siz
         status = check_operand(&to, request->bytes, context);
     if (status == CUDA_SUCCESS)
         status = locate(&to, at, &work->bytes, context, &work->to);
-    if (status == CUDA_SUCCESS && !work->to.gpu)
+    if (status == CUDA_SUCCESS && !work->to.gpu && !managed_is(work->to.host))
         status = CUDA_ERROR_INVALID_VALUE;
-    return status == CUDA_SUCCESS ? do_work(work, request) : cuda_leave(status);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
+    managed_touch(request->to + at, work->bytes, context->gpu);
+    return do_work(work, request);
 }
 
 static CUresult fill(uint32_t value, unsigned value_bytes, size_t count, struct request *request)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_state.h"
+#include "managed.h"
 
 struct gpu *device_get(CUdevice device)
 {
@@ -154,6 +154,7 @@ static int gpu_attribute(const struct gpu *gpu, CUdevice_attribute attribute)
         { CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1 },
         { CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, 1 }, /* file descriptors */
         { CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 1 },
+        { CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 1 },
         { CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 1 },
         { CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 1 },
     };
@@ -164,6 +165,8 @@ static int gpu_attribute(const struct gpu *gpu, CUdevice_attribute attribute)
         return (int)gpu->info.compute_major;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
         return (int)gpu->info.compute_minor;
+    if (attribute == CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS)
+        return managed_is_concurrent();
     if (attribute == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)
         return (int)gpu->server_index + 1;
     for (size_t i = 0; i < sizeof(common) / sizeof(common[0]); i++) {

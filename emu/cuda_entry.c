@@ -11,6 +11,7 @@
 
 #include "cuda/checkpoint.h"
 #include "cuda/ipc.h"
+#include "cuda/managed.h"
 #include "cuda_state.h"
 #include "driver.h"
 
@@ -103,6 +104,14 @@ static const struct entry entries[] = {
     PLAIN(cuDeviceGetDefaultMemPool, 11020)
     PLAIN(cuDeviceGetMemPool, 11020)
     PLAIN(cuDeviceSetMemPool, 11020)
+    PLAIN(cuMemAllocManaged, 6000)
+    THREAD(cuStreamAttachMemAsync, 6000)
+    THREAD(cuMemPrefetchAsync, 8000)
+    STREAM(cuMemPrefetchAsync, 12020, cuMemPrefetchAsync_v2)
+    PLAIN(cuMemAdvise, 8000)
+    FORM(cuMemAdvise, 12020, cuMemAdvise_v2)
+    PLAIN(cuMemRangeGetAttribute, 8000)
+    PLAIN(cuMemRangeGetAttributes, 8000)
     PLAIN(cuIpcGetEventHandle, 4010)
     PLAIN(cuIpcOpenEventHandle, 4010)
     PLAIN(cuIpcGetMemHandle, 4010)

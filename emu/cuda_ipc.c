@@ -82,7 +82,8 @@ bool ipc_is_capable(CUdeviceptr address)
 {
     const struct range *const range = space_range(address);
 
-    return range && range->context && !range->mapping && !range->chunk && !range->import;
+    return range && range->context && !range->mapping && !range->chunk && !range->import &&
+           !range->managed;
 }
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr address)
@@ -151,10 +152,7 @@ static CUresult map_import(struct CUctx_st *context, const struct ipc_place *pla
     range->gpu = context->gpu;
     range->import = import;
     range->is_shared = true;
-    range->next = context->ranges;
-    if (range->next)
-        range->next->previous = range;
-    context->ranges = range;
+    space_link_range(range);
     space_set(range->base, page_count, range);
     *ret_range = range;
     return CUDA_SUCCESS;

@@ -47,7 +47,9 @@ CUresult cuMemFree_v2(CUdeviceptr address)
         return cuda_leave(CUDA_SUCCESS);
     if (!space_find(address, &place) || place.base != address || place.mapping)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    const struct end end = { .gpu = place.gpu, .offset = place.offset };
+    const struct end end = place.is_managed
+                               ? (struct end){ .host = (unsigned char *)(uintptr_t)address }
+                               : (struct end){ .gpu = place.gpu, .offset = place.offset };
     race_check_free(&end, place.bytes, "cuMemFree");
     if (pool_piece(address)) { /* with the pool's thresholds, as at any synchronisation */
         pool_give(pool_piece(address));

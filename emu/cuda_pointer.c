@@ -12,7 +12,7 @@
 
 /* Device memory, pinned host memory, or reserved addresses, as the attributes need it. */
 struct known {
-    bool is_device;
+    bool is_device, is_managed;
     CUdeviceptr address, start; /* start, bytes: of all the addresses that belong together */
     uint64_t bytes, id;
     CUdeviceptr base; /* base, mapped_bytes: of what has memory behind it */
@@ -32,7 +32,8 @@ static void find_mapped(const struct place *place, struct known *known)
                              .base = place->base,
                              .mapped_bytes = place->bytes,
                              .gpu = (int)(place->gpu - cuda.gpus),
-                             .mapping = place->mapping };
+                             .mapping = place->mapping,
+                             .is_managed = place->is_managed };
     if (place->context)
         known->context = place->context->handle;
     if (!place->mapping)
@@ -82,10 +83,11 @@ static CUresult store_access(void *data, const struct known *known)
 
     if (status != CUDA_SUCCESS)
         return status;
-    return STORE(unsigned int, known->mapping ? known->mapping->access[context->gpu]
-                               : known->is_device && known->gpu != (int)context->gpu
-                                   ? CU_MEM_ACCESS_FLAGS_PROT_NONE
-                                   : CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    return STORE(unsigned int,
+                 known->mapping ? known->mapping->access[context->gpu]
+                 : known->is_device && !known->is_managed && known->gpu != (int)context->gpu
+                     ? CU_MEM_ACCESS_FLAGS_PROT_NONE
+                     : CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 }
 
 /* What addresses without memory behind them can be asked for, too. */
@@ -95,7 +97,7 @@ static CUresult store_range(void *data, CUpointer_attribute attribute, const str
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
         return STORE(unsigned long long, known->id);
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-        return STORE(unsigned int, 0);
+        return STORE(unsigned int, known->is_managed);
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
         return STORE(unsigned int, ipc_is_capable(known->address));
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
@@ -149,8 +151,8 @@ static CUresult store(void *data, CUpointer_attribute attribute, const struct kn
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
         return STORE(CUdeviceptr, known->address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-        return known->is_device ? CUDA_ERROR_INVALID_VALUE
-                                : STORE(void *, (uintptr_t)known->address);
+        return known->is_device && !known->is_managed ? CUDA_ERROR_INVALID_VALUE
+                                                      : STORE(void *, (uintptr_t)known->address);
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         return STORE(unsigned int, 0);
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:

@@ -28,6 +28,7 @@
 struct block;
 struct chunk;
 struct import;
+struct managed;
 struct mapping;
 struct pool;
 struct reservation;
@@ -47,6 +48,7 @@ struct range {
     struct block *block;     /* owned; NULL: one allocation */
     struct mapping *mapping; /* what it is embedded in; NULL: no mapping */
     struct chunk *chunk;     /* what it is embedded in; NULL: of no pool */
+    struct managed *managed; /* owned; NULL: its bytes are a card's */
     struct import *import;   /* owned; NULL: not opened from another process */
     bool is_shared;          /* other processes may refer to it: dropped, not freed */
 };
@@ -131,6 +133,8 @@ int space_open(uint64_t bytes);
 CUresult space_alloc(struct CUctx_st *context, uint64_t bytes, CUdeviceptr *ret_address);
 CUresult space_free(CUdeviceptr address);
 void space_free_context(struct CUctx_st *context);
+/* Its context has it from now on. */
+void space_link_range(struct range *range);
 /* Of a context, whatever it is. */
 void space_free_range(struct range *range);
 
@@ -142,6 +146,7 @@ struct place {
     const struct CUctx_st *context; /* NULL: a mapping */
     struct gpu *gpu;
     const struct mapping *mapping; /* NULL: none */
+    bool is_managed;               /* its bytes lie at the address itself, for the host too */
 };
 
 /* The allocation that holds an address; false for any number that no allocation holds. */
@@ -170,6 +175,8 @@ void bytes_fill(const struct gpu *gpu, uint64_t offset, uint32_t value, unsigned
                 size_t count);
 /* How much from offset on, at most bytes, is one piece of data or of what was never written. */
 size_t bytes_extent(const struct gpu *gpu, uint64_t offset, size_t bytes, bool *ret_is_data);
+/* The same where the host has them. */
+void bytes_fill_host(unsigned char *to, uint32_t value, unsigned value_bytes, size_t count);
 void bytes_drop(const struct gpu *gpu, uint64_t offset, size_t bytes);
 
 #endif

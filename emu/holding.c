@@ -108,7 +108,7 @@ int holding_add_context(struct server *server, struct client *client, uint32_t g
     if (client->contexts[gpu] == UINT32_MAX)
         return CUDA_ERROR_INVALID_VALUE;
     if (client->contexts[gpu] == 0) {
-        const int status = card_charge(card, card->info.context_bytes);
+        const int status = managed_charge(server, gpu, card->info.context_bytes);
         if (status != CUDA_SUCCESS)
             return status;
         client->used_bytes[gpu] += card->info.context_bytes;
@@ -139,7 +139,7 @@ int holding_alloc(struct server *server, struct client *client, const struct emu
 
     if (bytes == 0 || bytes % EMU_PAGE_BYTES != 0)
         return CUDA_ERROR_INVALID_VALUE;
-    const int status = card_charge(card, bytes);
+    const int status = managed_charge(server, request->gpu, bytes);
     if (status != CUDA_SUCCESS)
         return status;
     extent = calloc(1, sizeof(*extent));

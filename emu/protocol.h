@@ -43,15 +43,17 @@ enum emu_op {
                          * refer to it still */
     EMU_EXPORT,         /* args: offset -> a descriptor that is a reference too */
     EMU_IMPORT,         /* with such a descriptor -> offset, bytes, gpu; one reference more */
+    EMU_CONTROL,        /* payload: an order of script.c -> text of what is wrong with it */
     EMU_SHARE,          /* args: offset -> a serial by which other processes open it */
     EMU_OPEN,           /* args: offset, its serial -> bytes; one reference of this process more */
-    EMU_CONTROL,        /* payload: an order of script.c -> text of what is wrong with it */
     /* checkpoint.h */
     EMU_CHECKPOINT, /* args: EMU_CHECKPOINT_OF(...), timeout or cards -> state or thread; late */
     EMU_RESTORE,    /* args: status, thread: what the restore thread did; no answer */
     EMU_PLACES,     /* args: the first -> struct emu_place times reply.count; values[0]: all */
     EMU_NVML_GONE,  /* libnvidia-ml was unloaded without nvmlShutdown */
     EMU_GOODBYE,    /* the process runs its exit handlers; no answer */
+    EMU_MANAGED,    /* args: bytes of managed memory, and how many of them are to be on the card ->
+                     * how many are */
 };
 
 enum emu_role {

@@ -125,7 +125,7 @@ int shared_create(struct server *server, struct client *client, const struct emu
 
     if (bytes == 0 || bytes % EMU_PAGE_BYTES != 0)
         return CUDA_ERROR_INVALID_VALUE;
-    const int status = card_charge(card, bytes);
+    const int status = managed_charge(server, request->gpu, bytes);
     if (status != CUDA_SUCCESS)
         return status;
     struct extent *const extent = calloc(1, sizeof(*extent));

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "ipc.h"
+#include "managed.h"
 
 #define UNIT_BYTES  UINT64_C(512)
 #define BLOCK_UNITS (EMU_PAGE_BYTES / UNIT_BYTES)
@@ -200,6 +201,11 @@ static void unlink_range(struct range *range)
         range->next->previous = range->previous;
 }
 
+void space_link_range(struct range *range)
+{
+    link_range(&range->context->ranges, range);
+}
+
 static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range **ret_range)
 {
     struct gpu *const gpu = &cuda.gpus[context->gpu];
@@ -237,7 +243,9 @@ void space_free_range(struct range *range)
     const uint64_t page = page_of(range->base);
     struct emu_reply reply = { 0 };
 
-    if (range->is_shared) {
+    if (range->managed) {
+        managed_end(range);
+    } else if (range->is_shared) {
         ipc_drop(range);
     } else {
         bytes_drop(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
@@ -366,6 +374,7 @@ bool space_find(CUdeviceptr address, struct place *ret_place)
         .context = range->context,
         .gpu = &cuda.gpus[range->gpu],
         .mapping = range->mapping,
+        .is_managed = range->managed != NULL,
     };
     if (range->block && !find_small(range, address, &place))
         return false;

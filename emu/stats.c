@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "checkpoint.h"
-#include "server.h"
+#include "client.h"
 
 #define STATS_MAX_BYTES 16384
 
@@ -32,12 +32,19 @@ char *stats_text(const struct server *server, size_t *ret_bytes)
     fprintf(out, "{\"gpus\": [");
     for (uint32_t i = 0; i < server->card_count; i++) {
         const struct card *const card = &server->cards[i];
+        uint64_t managed = 0, resident = 0;
+        for (const struct client *it = server->clients; it; it = it->next) {
+            managed += it->managed_bytes[i];
+            resident += it->managed_resident_bytes[i];
+        }
         fprintf(out,
                 "%s{\"uuid\": \"%s\", \"capacity_bytes\": %" PRIu64 ", \"used_bytes\": %" PRIu64
                 ", \"peak_bytes\": %" PRIu64 ", \"oom_count\": %" PRIu64
-                ", \"async_faults\": %" PRIu64 ", \"allocations\": %" PRIu64 "}",
+                ", \"async_faults\": %" PRIu64 ", \"allocations\": %" PRIu64
+                ", \"managed_bytes\": %" PRIu64 ", \"managed_resident_bytes\": %" PRIu64 "}",
                 i > 0 ? ", " : "", card->uuid, card->info.capacity_bytes, card->used_bytes,
-                card->peak_bytes, card->oom_count, card->async_faults, card->allocations);
+                card->peak_bytes, card->oom_count, card->async_faults, card->allocations, managed,
+                resident);
     }
     fprintf(out,
             "], \"injected_faults\": %" PRIu64 ", \"checkpoint_faults\": %" PRIu64

@@ -256,8 +256,12 @@ static void work_do_at_once(struct work *work)
             memmove(work->to.host, work->from.host, work->bytes);
         break;
     case WORK_FILL:
-        bytes_fill(work->to.gpu, work->to.offset, work->value, work->value_bytes,
-                   work->bytes / work->value_bytes);
+        if (work->to.gpu)
+            bytes_fill(work->to.gpu, work->to.offset, work->value, work->value_bytes,
+                       work->bytes / work->value_bytes);
+        else
+            bytes_fill_host(work->to.host, work->value, work->value_bytes,
+                            work->bytes / work->value_bytes);
         break;
     case WORK_CALL:
         cuda_is_in_callback = true; /* calls of the driver from there are refused, as documented */

@@ -94,10 +94,15 @@ static size_t read_packet(struct fuzz_input *input, uint8_t *packet)
 
     if (kind >> 6 == 3)
         return fuzz_bytes(input, packet, fuzz_u16(input) % (sizeof(request) + 8));
+    if (request.op == 0)
+        request.op = EMU_SHARE + fuzz_byte(input) % 3;
     request.args[0] = request.op == EMU_HELLO ? EMU_VERSION : sizes[fuzz_byte(input) % 6];
-    if (request.op == EMU_FREE || request.op == EMU_DROP || request.op == EMU_EXPORT)
+    if (request.op == EMU_FREE || request.op == EMU_DROP || request.op == EMU_EXPORT ||
+        request.op == EMU_SHARE || request.op == EMU_OPEN)
         request.args[0] = fuzz_byte(input) * EMU_PAGE_BYTES;
     request.args[1] = request.op == EMU_HELLO ? 1 + fuzz_byte(input) % 4 : fuzz_byte(input);
+    if (request.op == EMU_MANAGED)
+        request.args[1] *= EMU_PAGE_BYTES;
     if (request.op == EMU_CHECKPOINT)
         request.args[0] = EMU_CHECKPOINT_OF(fuzz_byte(input) % 8, getpid(), fuzz_byte(input));
     if (request.op == EMU_RESTORE) /* mostly a success */

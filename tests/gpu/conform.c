@@ -113,6 +113,7 @@ int main(int argc, char **argv)
     conform_vmm();
     conform_pool();
     conform_ipc();
+    conform_managed();
     (void)driver.primary_release(0);
     printf("1..%u\n# %u checks, %u differences\n", check_count, check_count, difference_count);
     return difference_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

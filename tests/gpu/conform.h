@@ -15,7 +15,7 @@
  *
  *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
  *   conform_vmm.c reserve, create, map        conform_pool.c  pools in stream order
- *   conform_ipc.c handles for other processes
+ *   conform_ipc.c handles for other processes conform_managed.c  managed memory
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -36,6 +36,7 @@ void conform_memory(void);
 void conform_vmm(void);
 void conform_pool(void);
 void conform_ipc(void);
+void conform_managed(void);
 
 /* What the other process is called by, and does: it opens what its standard input tells. */
 #define CONFORM_OTHER "other"
