@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "array.h"
 #include "restore.h"
 #include "stream.h"
 
@@ -63,6 +64,7 @@ static void context_free(struct CUctx_st *context)
     stream_free_all(context);
     event_free_all(context);
     host_free_all(context);
+    array_free_all(context);
     space_free_context(context);
     (void)cuda_ask(EMU_CONTEXT_REMOVE, &cuda.gpus[context->gpu], 0, &reply);
     handle_free(&cuda.contexts, context->handle);

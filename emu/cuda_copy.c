@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "copy.h"
 #include "managed.h"
 #include "restore.h"
-#include "stream.h"
 #include "vmm.h"
 
 #define STAGED_MAX_BYTES ((size_t)1 << 20)
@@ -24,17 +24,8 @@ static CUstream own(CUstream stream)
     return stream ? stream : CU_STREAM_PER_THREAD;
 }
 
-/* Bytes as a call names them. */
-struct operand {
-    CUdeviceptr address;
-    bool is_device;       /* said by the call; else by the address */
-    unsigned char access; /* what the card must be allowed, where memory is mapped */
-};
-
-/* Which bytes an address means, and how many of the wanted ones lie there in one piece. Device
- * bytes must lie in one allocation, or in mappings that follow each other. */
-static CUresult locate(const struct operand *operand, uint64_t at, size_t *inout_bytes,
-                       const struct CUctx_st *context, struct end *ret_end)
+CUresult copy_locate(const struct copy_operand *operand, uint64_t at, size_t *inout_bytes,
+                     const struct CUctx_st *context, struct end *ret_end)
 {
     const CUdeviceptr address = operand->address + at;
     struct place place;
@@ -59,16 +50,15 @@ static CUresult locate(const struct operand *operand, uint64_t at, size_t *inout
     return CUDA_SUCCESS;
 }
 
-/* All of it, before any of it is touched. */
-static CUresult check_operand(const struct operand *operand, size_t bytes,
-                              const struct CUctx_st *context)
+CUresult copy_check(const struct copy_operand *operand, size_t bytes,
+                    const struct CUctx_st *context)
 {
     CUresult status = CUDA_SUCCESS;
     struct end end;
 
     for (size_t at = 0; at < bytes && status == CUDA_SUCCESS;) {
         size_t now = bytes - at;
-        status = locate(operand, at, &now, context, &end);
+        status = copy_locate(operand, at, &now, context, &end);
         at += now;
     }
     return status;
@@ -108,13 +98,13 @@ static CUresult stage(struct work *work, bool *ret_is_now)
     *ret_is_now = false;
     if (work->kind != WORK_COPY)
         return CUDA_SUCCESS;
-    if (!work->to.gpu && is_pageable(work->to.host, work->bytes)) {
+    if (!work->to.gpu && is_pageable(work->to.host, work_span(work, work->to_pitch))) {
         *ret_is_now = true;
         return CUDA_SUCCESS;
     }
-    if (work->from.gpu || !is_pageable(work->from.host, work->bytes))
+    if (work->from.gpu || !is_pageable(work->from.host, work_span(work, work->from_pitch)))
         return CUDA_SUCCESS;
-    if (work->bytes > STAGED_MAX_BYTES) {
+    if (work->bytes > STAGED_MAX_BYTES || work->rows > 1) {
         *ret_is_now = true;
         return CUDA_SUCCESS;
     }
@@ -156,30 +146,19 @@ static CUresult do_later(struct work *work, CUstream handle, const char *call)
     return cuda_leave(status);
 }
 
-/* One call: what it copies, how, and where. */
-struct request {
-    CUdeviceptr to, from;
-    bool is_to_device, is_from_device; /* said by the call; else by the address */
-    bool is_async;
-    size_t bytes;
-    CUstream stream;
-    const char *call;
-};
-
-/* Gives the lock back. */
-static CUresult do_work(struct work *work, const struct request *request)
+CUresult copy_submit(struct work *work, const struct copy_request *request)
 {
     return request->is_async ? do_later(work, request->stream, request->call)
                              : do_now(work, request->stream, request->call);
 }
 
 /* One piece, of at most the request's bytes from at on; *ret_bytes says how many they were. */
-static CUresult copy_piece(const struct request *request, size_t at, size_t *ret_bytes)
+static CUresult copy_piece(const struct copy_request *request, size_t at, size_t *ret_bytes)
 {
-    const struct operand to = { request->to, request->is_to_device,
-                                CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
-    const struct operand from = { request->from, request->is_from_device,
-                                  CU_MEM_ACCESS_FLAGS_PROT_READ };
+    const struct copy_operand to = { request->to, request->is_to_device,
+                                     CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    const struct copy_operand from = { request->from, request->is_from_device,
+                                       CU_MEM_ACCESS_FLAGS_PROT_READ };
     struct work work = { .kind = WORK_COPY, .bytes = request->bytes - at };
     struct CUctx_st *context = NULL;
     CUresult status = cuda_enter_context_call(at == 0 ? request->call : NULL, &context);
@@ -187,23 +166,23 @@ static CUresult copy_piece(const struct request *request, size_t at, size_t *ret
     if (status != CUDA_SUCCESS)
         return status;
     if (at == 0) {
-        status = check_operand(&to, request->bytes, context);
+        status = copy_check(&to, request->bytes, context);
         if (status == CUDA_SUCCESS)
-            status = check_operand(&from, request->bytes, context);
+            status = copy_check(&from, request->bytes, context);
     }
     if (status == CUDA_SUCCESS)
-        status = locate(&to, at, &work.bytes, context, &work.to);
+        status = copy_locate(&to, at, &work.bytes, context, &work.to);
     if (status == CUDA_SUCCESS)
-        status = locate(&from, at, &work.bytes, context, &work.from);
+        status = copy_locate(&from, at, &work.bytes, context, &work.from);
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     *ret_bytes = work.bytes;
     managed_touch(request->to + at, work.bytes, context->gpu);
     managed_touch(request->from + at, work.bytes, context->gpu);
-    return do_work(&work, request);
+    return copy_submit(&work, request);
 }
 
-static CUresult copy(const struct request *request)
+CUresult copy_run(const struct copy_request *request)
 {
     CUresult status = CUDA_SUCCESS;
     size_t at = 0, now = 0;
@@ -217,9 +196,9 @@ static CUresult copy(const struct request *request)
     return status;
 }
 
-static CUresult fill_piece(const struct request *request, struct work *work, size_t at)
+static CUresult fill_piece(const struct copy_request *request, struct work *work, size_t at)
 {
-    const struct operand to = { request->to, true, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    const struct copy_operand to = { request->to, true, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
     struct CUctx_st *context = NULL;
     CUresult status = cuda_enter_context_call(NULL, &context);
 
@@ -227,18 +206,19 @@ static CUresult fill_piece(const struct request *request, struct work *work, siz
         return status;
     work->bytes = request->bytes - at;
     if (at == 0)
-        status = check_operand(&to, request->bytes, context);
+        status = copy_check(&to, request->bytes, context);
     if (status == CUDA_SUCCESS)
-        status = locate(&to, at, &work->bytes, context, &work->to);
+        status = copy_locate(&to, at, &work->bytes, context, &work->to);
     if (status == CUDA_SUCCESS && !work->to.gpu && !managed_is(work->to.host))
         status = CUDA_ERROR_INVALID_VALUE;
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     managed_touch(request->to + at, work->bytes, context->gpu);
-    return do_work(work, request);
+    return copy_submit(work, request);
 }
 
-static CUresult fill(uint32_t value, unsigned value_bytes, size_t count, struct request *request)
+static CUresult fill(uint32_t value, unsigned value_bytes, size_t count,
+                     struct copy_request *request)
 {
     CUresult status = cuda_enter_call(request->call);
 
@@ -269,8 +249,9 @@ static CUdeviceptr host(const void *memory)
 #define COPY_ENTRY(name, suffix, handle, to_type, to_address, from_type, from_address, ...)        \
     CUresult name##suffix(to_type to, from_type from, size_t bytes)                                \
     {                                                                                              \
-        return copy(&(struct request){ NOW(name, handle), .to = (to_address),                      \
-                                       .from = (from_address), .bytes = bytes, __VA_ARGS__ });     \
+        return copy_run(&(struct copy_request){ NOW(name, handle), .to = (to_address),             \
+                                                .from = (from_address), .bytes = bytes,            \
+                                                __VA_ARGS__ });                                    \
     }
 #define COPY_ENTRIES(name, ...)                                                                    \
     COPY_ENTRY(name, , CU_STREAM_LEGACY, __VA_ARGS__)                                              \
@@ -286,8 +267,9 @@ COPY_ENTRIES(cuMemcpyDtoD_v2, CUdeviceptr, to, CUdeviceptr, from, TO_DEVICE, FRO
 #define ASYNC_ENTRIES(name, to_type, to_address, from_type, from_address, ...)                     \
     CUresult name(to_type to, from_type from, size_t bytes, CUstream stream)                       \
     {                                                                                              \
-        return copy(&(struct request){ LATER(name), .to = (to_address), .from = (from_address),    \
-                                       .bytes = bytes, __VA_ARGS__ });                             \
+        return copy_run(&(struct copy_request){ LATER(name), .to = (to_address),                   \
+                                                .from = (from_address), .bytes = bytes,            \
+                                                __VA_ARGS__ });                                    \
     }                                                                                              \
     CUresult name##_ptsz(to_type to, from_type from, size_t bytes, CUstream stream)                \
     {                                                                                              \
@@ -303,17 +285,17 @@ ASYNC_ENTRIES(cuMemcpyDtoDAsync_v2, CUdeviceptr, to, CUdeviceptr, from, TO_DEVIC
     CUresult name(CUdeviceptr to, type value, size_t count)                                        \
     {                                                                                              \
         return fill(value, sizeof(type), count,                                                    \
-                    &(struct request){ NOW(name, CU_STREAM_LEGACY), .to = to });                   \
+                    &(struct copy_request){ NOW(name, CU_STREAM_LEGACY), .to = to });              \
     }                                                                                              \
     CUresult name##_ptds(CUdeviceptr to, type value, size_t count)                                 \
     {                                                                                              \
         return fill(value, sizeof(type), count,                                                    \
-                    &(struct request){ NOW(name, CU_STREAM_PER_THREAD), .to = to });               \
+                    &(struct copy_request){ NOW(name, CU_STREAM_PER_THREAD), .to = to });          \
     }
 #define FILL_ASYNC_ENTRIES(name, type)                                                             \
     CUresult name(CUdeviceptr to, type value, size_t count, CUstream stream)                       \
     {                                                                                              \
-        return fill(value, sizeof(type), count, &(struct request){ LATER(name), .to = to });       \
+        return fill(value, sizeof(type), count, &(struct copy_request){ LATER(name), .to = to });  \
     }                                                                                              \
     CUresult name##_ptsz(CUdeviceptr to, type value, size_t count, CUstream stream)                \
     {                                                                                              \

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "managed.h"
 
 struct gpu *device_get(CUdevice device)
@@ -139,6 +140,7 @@ static int gpu_attribute(const struct gpu *gpu, CUdevice_attribute attribute)
         { CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, 65536 },
         { CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 2610000 },
         { CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT, 512 },
+        { CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT, 32 },
         { CU_DEVICE_ATTRIBUTE_GPU_OVERLAP, 1 },
         { CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 1 },
         { CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS, 1 },
@@ -173,7 +175,7 @@ static int gpu_attribute(const struct gpu *gpu, CUdevice_attribute attribute)
         if (common[i].attribute == attribute)
             return common[i].value;
     }
-    return 0;
+    return array_limit((int)attribute);
 }
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)

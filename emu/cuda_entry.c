@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "cuda/array.h"
 #include "cuda/checkpoint.h"
 #include "cuda/ipc.h"
 #include "cuda/managed.h"
@@ -138,6 +139,36 @@ static const struct entry entries[] = {
     COPY_V2(cuMemsetD8, 3020)
     COPY_V2(cuMemsetD16, 3020)
     COPY_V2(cuMemsetD32, 3020)
+    FORM(cuMemAllocPitch, 3020, cuMemAllocPitch_v2)
+    FORM(cuArrayCreate, 3020, cuArrayCreate_v2)
+    FORM(cuArray3DCreate, 3020, cuArray3DCreate_v2)
+    FORM(cuArrayGetDescriptor, 3020, cuArrayGetDescriptor_v2)
+    FORM(cuArray3DGetDescriptor, 3020, cuArray3DGetDescriptor_v2)
+    PLAIN(cuArrayDestroy, 2000)
+    PLAIN(cuArrayGetPlane, 11020)
+    PLAIN(cuArrayGetMemoryRequirements, 11060)
+    PLAIN(cuMipmappedArrayCreate, 5000)
+    PLAIN(cuMipmappedArrayGetLevel, 5000)
+    PLAIN(cuMipmappedArrayDestroy, 5000)
+    PLAIN(cuMipmappedArrayGetMemoryRequirements, 11060)
+    COPY_V2(cuMemcpy2D, 3020)
+    COPY_V2(cuMemcpy2DUnaligned, 3020)
+    COPY_V2(cuMemcpy3D, 3020)
+    COPY_V2(cuMemcpyDtoA, 3020)
+    COPY_V2(cuMemcpyAtoD, 3020)
+    COPY_V2(cuMemcpyHtoA, 3020)
+    COPY_V2(cuMemcpyAtoH, 3020)
+    COPY_V2(cuMemcpyAtoA, 3020)
+    COPY_V2(cuMemsetD2D8, 3020)
+    COPY_V2(cuMemsetD2D16, 3020)
+    COPY_V2(cuMemsetD2D32, 3020)
+    STREAM(cuMemcpy2DAsync, 3020, cuMemcpy2DAsync_v2)
+    STREAM(cuMemcpy3DAsync, 3020, cuMemcpy3DAsync_v2)
+    STREAM(cuMemcpyHtoAAsync, 3020, cuMemcpyHtoAAsync_v2)
+    STREAM(cuMemcpyAtoHAsync, 3020, cuMemcpyAtoHAsync_v2)
+    THREAD(cuMemsetD2D8Async, 3020)
+    THREAD(cuMemsetD2D16Async, 3020)
+    THREAD(cuMemsetD2D32Async, 3020)
     THREAD(cuMemcpyAsync, 4000)
     STREAM(cuMemcpyHtoDAsync, 3020, cuMemcpyHtoDAsync_v2)
     STREAM(cuMemcpyDtoHAsync, 3020, cuMemcpyDtoHAsync_v2)

@@ -10,14 +10,57 @@
 
 #include "stream.h"
 
-static bool ends_overlap(const struct end *a, uint64_t a_bytes, const struct end *b,
-                         uint64_t b_bytes)
+/* Rows of bytes, a pitch apart, on a gpu or (NULL) the host. */
+struct region {
+    const struct gpu *gpu;
+    uint64_t start, row_bytes, rows, pitch;
+};
+
+static struct region region_of(const struct end *end, uint64_t row_bytes, uint64_t rows,
+                               uint64_t pitch)
 {
-    if (a->gpu != b->gpu)
+    return (struct region){ end->gpu, end->gpu ? end->offset : (uint64_t)(uintptr_t)end->host,
+                            row_bytes, rows > 1 ? rows : 1, pitch };
+}
+
+static struct region region_to(const struct work *work)
+{
+    return region_of(&work->to, work->bytes, work->rows, work->to_pitch);
+}
+
+static struct region region_from(const struct work *work)
+{
+    return region_of(&work->from, work->bytes, work->rows, work->from_pitch);
+}
+
+static uint64_t region_end(const struct region *region)
+{
+    return region->start + (region->rows - 1) * region->pitch + region->row_bytes;
+}
+
+/* Whether a row of the region touches these bytes: the first that ends behind their start does, or
+ * none. */
+static bool has_row_at(const struct region *region, uint64_t start, uint64_t end)
+{
+    const uint64_t before = start >= region->start + region->row_bytes && region->pitch > 0
+                                ? (start - region->start - region->row_bytes) / region->pitch + 1
+                                : 0;
+
+    return before < region->rows && region->start + before * region->pitch < end &&
+           start < region->start + before * region->pitch + region->row_bytes;
+}
+
+static bool regions_overlap(const struct region *a, const struct region *b)
+{
+    if (a->gpu != b->gpu || a->start >= region_end(b) || b->start >= region_end(a))
         return false;
-    const uint64_t a_start = a->gpu ? a->offset : (uint64_t)(uintptr_t)a->host;
-    const uint64_t b_start = b->gpu ? b->offset : (uint64_t)(uintptr_t)b->host;
-    return a_start < b_start + b_bytes && b_start < a_start + a_bytes;
+    const struct region *const few = a->rows < b->rows ? a : b, *const many = few == a ? b : a;
+    for (uint64_t row = 0; row < few->rows; row++) {
+        const uint64_t start = few->start + row * few->pitch;
+        if (has_row_at(many, start, start + few->row_bytes))
+            return true;
+    }
+    return false;
 }
 
 static bool has_to(const struct work *work)
@@ -33,11 +76,14 @@ static bool has_from(const struct work *work)
 /* Both touch the same bytes, and at least one writes them. */
 static bool conflict(const struct work *a, const struct work *b)
 {
-    if (has_to(a) && has_to(b) && ends_overlap(&a->to, a->bytes, &b->to, b->bytes))
+    const struct region a_to = region_to(a), b_to = region_to(b);
+    const struct region a_from = region_from(a), b_from = region_from(b);
+
+    if (has_to(a) && has_to(b) && regions_overlap(&a_to, &b_to))
         return true;
-    if (has_to(a) && has_from(b) && ends_overlap(&a->to, a->bytes, &b->from, b->bytes))
+    if (has_to(a) && has_from(b) && regions_overlap(&a_to, &b_from))
         return true;
-    return has_from(a) && has_to(b) && ends_overlap(&a->from, a->bytes, &b->to, b->bytes);
+    return has_from(a) && has_to(b) && regions_overlap(&a_from, &b_to);
 }
 
 static const struct gpu *gpu_of(const struct work *work, const struct CUctx_st *context)
@@ -60,7 +106,7 @@ static void report(const struct gpu *gpu, const char *call, const char *what,
                    waiting->kind == WORK_FILL   ? "set"
                    : waiting->kind == WORK_FREE ? "free"
                                                 : "copy",
-                   waiting->bytes, stream->id);
+                   waiting->bytes * (waiting->rows > 1 ? waiting->rows : 1), stream->id);
     (void)link_call(&cuda.link, &request, &reply);
 }
 
@@ -91,8 +137,11 @@ void race_check(const struct stream *stream, const struct work *work, const char
 
 static bool touches(const struct work *work, const struct end *end, uint64_t bytes)
 {
-    return (has_to(work) && ends_overlap(&work->to, work->bytes, end, bytes)) ||
-           (has_from(work) && ends_overlap(&work->from, work->bytes, end, bytes));
+    const struct region freed = region_of(end, bytes, 1, 0);
+    const struct region to = region_to(work), from = region_from(work);
+
+    return (has_to(work) && regions_overlap(&to, &freed)) ||
+           (has_from(work) && regions_overlap(&from, &freed));
 }
 
 static void check_free(const struct stream *stream, const struct end *end, uint64_t bytes,

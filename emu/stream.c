@@ -241,27 +241,51 @@ uint64_t stream_done(uint32_t slot)
     return slots[slot].stream ? slots[slot].stream->done : slots[slot].reached;
 }
 
+static struct end move_end(const struct end *end, uint64_t bytes)
+{
+    return (struct end){ end->gpu, end->gpu ? end->host : end->host + bytes, end->offset + bytes };
+}
+
+static void copy_row(const struct end *to, const struct end *from, size_t bytes)
+{
+    if (to->gpu && from->gpu)
+        bytes_copy(to->gpu, to->offset, from->gpu, from->offset, bytes);
+    else if (to->gpu)
+        bytes_write(to->gpu, to->offset, from->host, bytes);
+    else if (from->gpu)
+        bytes_read(from->gpu, from->offset, to->host, bytes);
+    else
+        memmove(to->host, from->host, bytes);
+}
+
+static void fill_row(const struct end *to, const struct work *work)
+{
+    const size_t count = work->bytes / work->value_bytes;
+
+    if (to->gpu)
+        bytes_fill(to->gpu, to->offset, work->value, work->value_bytes, count);
+    else
+        bytes_fill_host(to->host, work->value, work->value_bytes, count);
+}
+
+static void do_rows(const struct work *work)
+{
+    for (size_t row = 0; row < (work->rows > 1 ? work->rows : 1); row++) {
+        const struct end to = move_end(&work->to, row * work->to_pitch);
+        const struct end from = move_end(&work->from, row * work->from_pitch);
+        if (work->kind == WORK_COPY)
+            copy_row(&to, &from, work->bytes);
+        else
+            fill_row(&to, work);
+    }
+}
+
 static void work_do_at_once(struct work *work)
 {
     switch (work->kind) {
     case WORK_COPY:
-        if (work->to.gpu && work->from.gpu)
-            bytes_copy(work->to.gpu, work->to.offset, work->from.gpu, work->from.offset,
-                       work->bytes);
-        else if (work->to.gpu)
-            bytes_write(work->to.gpu, work->to.offset, work->from.host, work->bytes);
-        else if (work->from.gpu)
-            bytes_read(work->from.gpu, work->from.offset, work->to.host, work->bytes);
-        else
-            memmove(work->to.host, work->from.host, work->bytes);
-        break;
     case WORK_FILL:
-        if (work->to.gpu)
-            bytes_fill(work->to.gpu, work->to.offset, work->value, work->value_bytes,
-                       work->bytes / work->value_bytes);
-        else
-            bytes_fill_host(work->to.host, work->value, work->value_bytes,
-                            work->bytes / work->value_bytes);
+        do_rows(work);
         break;
     case WORK_CALL:
         cuda_is_in_callback = true; /* calls of the driver from there are refused, as documented */
@@ -296,7 +320,8 @@ static uint32_t bandwidth_gbps(const struct work *work)
 /* As long as the card would take for it, from start on. */
 static void wait_for_card(const struct work *work, uint32_t gbps, struct timespec start)
 {
-    const uint64_t ns = work->bytes / gbps + (uint64_t)start.tv_nsec;
+    const uint64_t bytes = work->bytes * (uint64_t)(work->rows > 1 ? work->rows : 1);
+    const uint64_t ns = bytes / gbps + (uint64_t)start.tv_nsec;
     const struct timespec end = { start.tv_sec + (time_t)(ns / 1000000000),
                                   (long)(ns % 1000000000) };
 

@@ -44,6 +44,8 @@ struct work {
     uint64_t position;
     struct end to, from;
     size_t bytes;
+    size_t rows; /* of so many bytes each, a pitch apart; 0 or 1: one */
+    size_t to_pitch, from_pitch;
     uint32_t value; /* FILL */
     unsigned value_bytes;
     unsigned char *staged; /* owned: a copy of pageable source bytes; NULL: none */
@@ -103,6 +105,12 @@ CUresult stream_settle(struct stream *stream);
 /* All streams of the process; NULL where a slot is free. */
 struct stream *stream_at(uint32_t slot);
 uint32_t stream_slot_count(void);
+
+/* Bytes from the start of its first row to the end of its last. */
+static inline uint64_t work_span(const struct work *work, size_t pitch)
+{
+    return work->rows > 1 ? (work->rows - 1) * (uint64_t)pitch + work->bytes : work->bytes;
+}
 
 /* The work itself, at once. Outside of the lock where no queue is concerned. */
 void work_do(struct work *work);

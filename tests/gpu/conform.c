@@ -112,6 +112,7 @@ int main(int argc, char **argv)
     conform_memory();
     conform_vmm();
     conform_pool();
+    conform_array();
     conform_ipc();
     conform_managed();
     (void)driver.primary_release(0);

@@ -16,6 +16,7 @@
  *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
  *   conform_vmm.c reserve, create, map        conform_pool.c  pools in stream order
  *   conform_ipc.c handles for other processes conform_managed.c  managed memory
+ *   conform_array.c  arrays and boxes
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -35,6 +36,7 @@ uint64_t conform_free_bytes(void);
 void conform_memory(void);
 void conform_vmm(void);
 void conform_pool(void);
+void conform_array(void);
 void conform_ipc(void);
 void conform_managed(void);
 
