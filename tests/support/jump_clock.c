@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 
 static const volatile int64_t *jump_s;
 
@@ -67,3 +68,4 @@ EXPORT int gettimeofday(struct timeval *ret_now, void *zone)
     ret_now->tv_usec = now.tv_nsec / 1000;
     return 0;
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
