@@ -28,6 +28,11 @@ static const char *lock_dir(const char *runtime_dir)
     return access(LOCK_DIR, W_OK) == 0 ? LOCK_DIR : runtime_dir;
 }
 
+bool arbiter_locks_in(const char *runtime_dir)
+{
+    return lock_dir(runtime_dir) == runtime_dir;
+}
+
 /* The driver's text becomes part of a file's name. */
 static int lock_path(const char *uuid, const char *runtime_dir, char path[PATHS_BYTES])
 {

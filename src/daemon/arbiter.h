@@ -2,6 +2,7 @@
 #ifndef DAEMON_ARBITER_H
 #define DAEMON_ARBITER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "daemon/options.h"
@@ -16,5 +17,8 @@
  * join it. Anything else: the lock cannot be taken, and holder says why. */
 int arbiter_lock(const char *uuid, enum scope scope, const char *runtime_dir, int *ret_fd,
                  char *ret_holder, size_t holder_bytes);
+
+/* Whether the gpus' locks lie in the runtime directory, and are gone with it. */
+bool arbiter_locks_in(const char *runtime_dir);
 
 #endif

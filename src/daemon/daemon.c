@@ -65,6 +65,8 @@ static void on_chores(uv_timer_t *timer)
 
     is_more |= requests_expire(daemon);
     daemon->chores_count++;
+    if (!daemon->doors.is_watched)
+        doors_check(daemon);
     if (daemon->chores_count % LOCKS_EVERY == 0)
         is_more |= !gpus_retry_locks(daemon);
     else
@@ -115,28 +117,6 @@ static void open_timers(struct daemon *daemon)
     daemon->ending.data = daemon;
     daemon->chores.data = daemon;
     daemon->wakeup_ms = CLOCK_NEVER_MS;
-}
-
-static void on_doors(uv_fs_event_t *event, const char *name, int events, int status)
-{
-    struct daemon *daemon = event->data;
-
-    (void)name;
-    (void)events;
-    (void)status;
-    if (!daemon->is_ending && !place_is_there(&daemon->place))
-        daemon_end(daemon, "its sockets were removed: nobody can reach it any more");
-}
-
-/* Where the kernel has no watch left, the daemon does without: it only misses its doors' end. */
-static void watch_doors(struct daemon *daemon)
-{
-    (void)uv_fs_event_init(daemon->loop, &daemon->doors);
-    daemon->doors.data = daemon;
-    const int r = uv_fs_event_start(&daemon->doors, on_doors, daemon->place.runtime_dir, 0);
-    if (r < 0)
-        log_warn("daemon", "event=doors_not_watched reason=\"%s\"", uv_strerror(r));
-    uv_unref((uv_handle_t *)&daemon->doors);
 }
 
 static void on_history_failed(void *user, const struct error *err)
@@ -193,18 +173,46 @@ static int open_state(struct daemon *daemon, struct error *err)
     return 0;
 }
 
-static int open_doors(struct daemon *daemon, struct error *err)
+static int open_api(struct daemon *daemon, struct error *err)
 {
     const struct api_source source = control_source(daemon);
-    int r = sessions_open(daemon, daemon->place.lease_fd);
+    const int r =
+        api_open(daemon->loop, daemon->place.api_fd, &source, daemon->events, &daemon->api, err);
+
+    if (r == 0)
+        daemon->place.api_fd = -1;
+    return r;
+}
+
+static int open_doors(struct daemon *daemon, struct error *err)
+{
+    const int r = sessions_open(daemon, daemon->place.lease_fd);
 
     if (r < 0)
         return error_set(err, r, "cannot serve the lease socket: %s", uv_strerror(r));
     daemon->place.lease_fd = -1;
-    r = api_open(daemon->loop, daemon->place.api_fd, &source, daemon->events, &daemon->api, err);
+    return open_api(daemon, err);
+}
+
+static void on_old_api_closed(void *user)
+{
+    struct daemon *daemon = user;
+    struct error err = { 0 };
+
+    if (!daemon->is_ending && open_api(daemon, &err) < 0)
+        daemon_end(daemon, err.message);
+}
+
+int daemon_change_doors(struct daemon *daemon, struct error *err)
+{
+    const int r = sessions_listen(daemon, daemon->place.lease_fd);
+
     if (r < 0)
-        return r;
-    daemon->place.api_fd = -1;
+        return error_set(err, r, "cannot serve the lease socket: %s", uv_strerror(r));
+    daemon->place.lease_fd = -1;
+    if (daemon->api) /* else its successor is on its way, and finds the newest socket */
+        api_close(daemon->api, on_old_api_closed, daemon);
+    daemon->api = NULL;
     return 0;
 }
 
@@ -236,7 +244,7 @@ int daemon_open(uv_loop_t *loop, const struct options *options, struct place *ta
         return r; /* the process ends now: its memory and descriptors go with it */
     *take_place =
         (struct place){ .runtime_lock_fd = -1, .state_lock_fd = -1, .lease_fd = -1, .api_fd = -1 };
-    watch_doors(daemon);
+    doors_open(daemon);
     note_gpu(daemon, "daemon_started", -1, 0, BRIM_VERSION);
     *ret_daemon = daemon;
     return 0;
@@ -261,14 +269,15 @@ void daemon_end(struct daemon *daemon, const char *reason)
     sessions_close(daemon);
     watches_free(daemon->watches);
     daemon->watches = NULL;
-    api_close(daemon->api, on_api_closed, daemon);
+    if (daemon->api) /* else its successor is on its way, and does not come */
+        api_close(daemon->api, on_api_closed, daemon);
     recorder_stop(daemon->recorder);
     history_close(daemon->history, NULL, NULL);
     daemon->history = NULL;
     uv_close((uv_handle_t *)&daemon->wakeup, NULL);
     uv_close((uv_handle_t *)&daemon->chores, NULL);
     uv_close((uv_handle_t *)&daemon->ending, NULL);
-    uv_close((uv_handle_t *)&daemon->doors, NULL);
+    doors_close(daemon);
     for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }

@@ -10,6 +10,7 @@
 #include "api/history.h"
 #include "base/error.h"
 #include "budget/budget.h"
+#include "daemon/doors.h"
 #include "daemon/gpu.h"
 #include "daemon/helper.h"
 #include "daemon/holders.h"
@@ -65,7 +66,7 @@ struct daemon {
     unsigned chores_count;
     uv_timer_t ending;
     uv_signal_t signals[3];
-    uv_fs_event_t doors; /* changes in the runtime directory */
+    struct doors doors;
 };
 
 /* Everything but the loop's turning. */
@@ -81,6 +82,8 @@ void daemon_free(struct daemon *daemon);
 
 /* Let the budget pass the time, carry out what it decided, and plan what comes next. */
 void daemon_pump(struct daemon *daemon);
+/* Serve the sockets that place_reopen() has made; who is connected to the lease socket stays so. */
+int daemon_change_doors(struct daemon *daemon, struct error *err);
 /* Something needs looking after once a second. */
 void daemon_want_chores(struct daemon *daemon);
 

@@ -218,6 +218,19 @@ int sessions_open(struct daemon *daemon, int take_listen_fd)
     return uv_poll_start(&sessions->listener, UV_READABLE, on_listener);
 }
 
+int sessions_listen(struct daemon *daemon, int take_listen_fd)
+{
+    struct sessions *sessions = &daemon->sessions;
+
+    /* Under the same number, so that the handle stays: libuv must have let go of the old one. */
+    (void)uv_poll_stop(&sessions->listener);
+    if (dup3(take_listen_fd, sessions->listen_fd, O_CLOEXEC) < 0)
+        return -errno;
+    (void)close(take_listen_fd);
+    (void)uv_timer_stop(&sessions->accept_timer);
+    return uv_poll_start(&sessions->listener, UV_READABLE, on_listener);
+}
+
 void sessions_close(struct daemon *daemon)
 {
     struct sessions *sessions = &daemon->sessions;

@@ -66,9 +66,9 @@ static void read_holder(int fd, char text[LOCK_TEXT_BYTES])
 
 /* A daemon that was killed while it started its helper leaves a copy of the lock behind, until that
  * child has become the helper. */
-static int lock_soon(int fd)
+static int lock_soon(int fd, uint64_t patience_ms)
 {
-    const uint64_t deadline_ms = clock_after_ms(clock_now_ms(), LOCK_PATIENCE_MS);
+    const uint64_t deadline_ms = clock_after_ms(clock_now_ms(), patience_ms);
 
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK || clock_now_ms() >= deadline_ms)
@@ -78,7 +78,7 @@ static int lock_soon(int fd)
     return 0;
 }
 
-static int take_lock(const char *dir, int *ret_fd, struct error *err)
+static int take_lock(const char *dir, uint64_t patience_ms, int *ret_fd, struct error *err)
 {
     OWNED(fd_close) int fd = -1;
     char path[PATHS_BYTES];
@@ -91,7 +91,7 @@ static int take_lock(const char *dir, int *ret_fd, struct error *err)
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-    r = lock_soon(fd);
+    r = lock_soon(fd, patience_ms);
     if (r < 0) {
         if (r != -EWOULDBLOCK)
             return error_set(err, r, "cannot lock %s: %s", path, strerror(-r));
@@ -190,11 +190,11 @@ static int bind_both(enum scope scope, struct place *place, struct error *err)
 
 static int lock_dirs(struct place *place, struct error *err)
 {
-    int r = take_lock(place->runtime_dir, &place->runtime_lock_fd, err);
+    int r = take_lock(place->runtime_dir, LOCK_PATIENCE_MS, &place->runtime_lock_fd, err);
 
     /* One directory for both is odd, but a second lock on it would only fight the first. */
     if (r == 0 && strcmp(place->runtime_dir, place->state_dir) != 0)
-        r = take_lock(place->state_dir, &place->state_lock_fd, err);
+        r = take_lock(place->state_dir, LOCK_PATIENCE_MS, &place->state_lock_fd, err);
     return r;
 }
 
@@ -219,6 +219,42 @@ int place_open(const struct options *options, struct place *ret_place, struct er
         return r;
     }
     *ret_place = place;
+    return 0;
+}
+
+/* Our lock's file may have outlived the sockets. */
+static bool lock_is_there(const struct place *place)
+{
+    char path[PATHS_BYTES];
+    struct stat held, there;
+
+    return paths_join(path, sizeof(path), place->runtime_dir, LOCK_NAME, NULL) == 0 &&
+           fstat(place->runtime_lock_fd, &held) == 0 && lstat(path, &there) == 0 &&
+           held.st_dev == there.st_dev && held.st_ino == there.st_ino;
+}
+
+int place_reopen(struct place *place, enum scope scope, struct error *err)
+{
+    struct place fresh = *place;
+    int r = make_dir(scope, place->runtime_dir, err);
+
+    place_unlink(place); /* one of the two may be left */
+    fresh.runtime_lock_fd = fresh.lease_fd = fresh.api_fd = -1;
+    if (r == 0 && !lock_is_there(place))
+        r = take_lock(place->runtime_dir, 0, &fresh.runtime_lock_fd, err);
+    if (r == 0)
+        r = bind_both(scope, &fresh, err);
+    if (r < 0) {
+        fresh.state_lock_fd = -1;
+        place_close(&fresh);
+        return r;
+    }
+    if (fresh.runtime_lock_fd < 0)
+        fresh.runtime_lock_fd = fd_take(&place->runtime_lock_fd);
+    fd_close(&place->runtime_lock_fd);
+    fd_close(&place->lease_fd);
+    fd_close(&place->api_fd);
+    *place = fresh;
     return 0;
 }
 

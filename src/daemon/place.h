@@ -14,9 +14,8 @@
  * listening sockets. A socket left by a daemon that died is replaced, which is safe because the
  * lock is held; anything else at that path is somebody else's and stays.
  *
- * The runtime directory can vanish under a living daemon: it does when its user logs out, and comes
- * back empty at the next login. Nobody can reach the daemon then, and its locks keep the gpus from
- * the next one; so it must find out, and must not unlink the next one's sockets when it ends.
+ * The runtime directory can vanish under a living daemon (doors.h); it must not unlink another
+ * one's sockets there when it ends.
  */
 
 /* A socket's name, and the file that was made under it. */
@@ -41,6 +40,10 @@ struct place {
 int place_open(const struct options *options, struct place *ret_place, struct error *err);
 /* Whether both sockets are still where clients look for them. */
 bool place_is_there(const struct place *place);
+/* Make the runtime directory, its lock and both sockets again; on success lease_fd and api_fd are
+ * the new ones. Does not wait. -EEXIST: another daemon is there. On failure nothing is left behind
+ * and the place is as it was. */
+int place_reopen(struct place *place, enum scope scope, struct error *err);
 /* Unlink the sockets: nobody else can come in. */
 void place_unlink(struct place *place);
 /* Unlinks the sockets and gives up the locks; descriptors that were taken (-1) are left alone. */

@@ -100,6 +100,8 @@ struct sessions {
 };
 
 int sessions_open(struct daemon *daemon, int take_listen_fd);
+/* Listen there from now on; who is connected stays so. */
+int sessions_listen(struct daemon *daemon, int take_listen_fd);
 /* Closes all of them; holders keep what they have. */
 void sessions_close(struct daemon *daemon);
 void sessions_deinit(struct sessions *sessions);

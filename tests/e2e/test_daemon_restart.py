@@ -35,19 +35,6 @@ def test_a_lease_held_by_its_process_outlives_the_connection_and_the_daemon(daem
     daemon.machine.events.wait(kind="released", name="kept")
 
 
-def test_a_daemon_whose_runtime_directory_was_removed_makes_room_for_the_next(daemon):
-    """As at a logout: it could not be reached any more, and would keep the gpu for itself."""
-    program = daemon.machine.spawn("sleep", "1000")
-    daemon.client().acquire(name="kept", resident=3 * GIB, flags=raw.HELD_BY_PROCESS,
-                            pid=program.pid)
-    shutil.rmtree(daemon.runtime_dir)
-    assert daemon.process.wait(20) == 0
-    again = Daemon(daemon.machine)
-    assert again.answer == "ready\n"
-    assert again.machine.lease("kept")["charge_bytes"] == 3 * GIB
-    assert again.client().acquire(resident=GIB)["type"] == raw.GRANTED
-
-
 def test_a_daemon_unlinks_no_sockets_of_another(daemon):
     daemon.process.send_signal(signal.SIGSTOP)
     shutil.rmtree(daemon.runtime_dir)
