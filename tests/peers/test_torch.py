@@ -7,9 +7,11 @@ tensor's memory is free is torch's own business, what the driver shows is the ca
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+TREE = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 START = """
 import json, subprocess, sys, threading
@@ -249,3 +251,11 @@ def test_a_dataloaders_workers_live_beside_a_lease(script, short_dir, method):
     total = 3 * sum(number * number for number in range(64))
     assert done.stdout == f"{total} idle 1\nreleased\n", done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- what is done on hardware
+
+def test_the_tests_of_hardware_pass_with_a_fake_cuda(emulator, build_dir):
+    done = emulator.run(sys.executable, "-m", "pytest", "-q", "tests/gpu/test_torch.py", cwd=TREE,
+                        env={"BRIM_BUILD": str(build_dir), "BRIM_FAKE_TORCH": "cuda"}, timeout=280)
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout
