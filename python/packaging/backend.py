@@ -2,11 +2,11 @@
 """Makes the wheel of python/brim: `pip install .`, `make wheel`. A PEP 517 and 660 backend of the
 tree's own, because a package without a compiler needs no build system from the network.
 
-Where the tree is built ($BRIM_BUILD, else build/), libbrim.so.0, brim, brimd and brim-helper go into
-the wheel and are found there first. Then it carries a platform: manylinux_2_NN where everything in
-it needs no library but glibc's, of that version; linux_ARCH otherwise, which says that the libraries
-that the programs need have to be on the machine (as pip names it, and as PyPI refuses it).
-Without a build the wheel is py3-none-any and finds an installed libbrim.
+Where the tree is built ($BRIM_BUILD, else build/), the library, the programs and the emulator go
+into the wheel and are found there first. Then it carries a platform: manylinux_2_NN where
+everything in it needs no library but glibc's, of that version; linux_ARCH otherwise, which says
+that the libraries that the programs need have to be on the machine (as pip names it, and as PyPI
+refuses it). Without a build the wheel is py3-none-any and finds an installed libbrim.
 """
 import base64
 import hashlib
@@ -24,7 +24,8 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
 PACKAGE = TREE / "python" / "brim"
-PROGRAMS = ("libbrim.so.0", "brim", "brimd", "brim-helper")
+PROGRAMS = ("libbrim.so.0", "brim", "brimd", "brim-helper", "brim-emulator", "emu/libcuda.so.1",
+            "emu/libnvidia-ml.so.1")
 GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux-[\w-]+)\.so\.\d+")
 
 
@@ -111,8 +112,8 @@ class Wheel:
         info = f"brim-{version()}.dist-info"
         is_pure = "true" if tag.endswith("any") else "false"
         self.add(f"{info}/METADATA", metadata().encode())
-        self.add(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: brim\nRoot-Is-Purelib: {is_pure}\n"
-                                  f"Tag: {tag}\n".encode())
+        self.add(f"{info}/WHEEL", (f"Wheel-Version: 1.0\nGenerator: brim\n"
+                                   f"Root-Is-Purelib: {is_pure}\nTag: {tag}\n").encode())
         self.add(f"{info}/entry_points.txt", b"[console_scripts]\nbrim = brim.__main__:main\n")
         self.add(f"{info}/LICENSE", (TREE / "LICENSE").read_bytes())
         self._record.append(f"{info}/RECORD,,")
@@ -140,7 +141,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for name, data in package_files():
             wheel.add(name, data)
         for path in found:
-            wheel.add(f"brim/_bin/{path.name}", stripped(path), 0o755)
+            name = path.relative_to(build_dir())
+            wheel.add(f"brim/_bin/{name}", stripped(path), 0o755)
 
     return make(wheel_directory, f"py3-none-{platform_tag(found) if found else 'any'}", fill)
 

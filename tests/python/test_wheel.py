@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -25,18 +26,51 @@ def pip(*arguments, **options):
                            *arguments], check=True, **options)
 
 
-def test_an_installed_wheel_needs_nothing_of_the_tree(wheel, emulator, tmp_path):
-    pip("install", "--no-index", "--target", tmp_path / "site", wheel)
-    env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
-    done = emulator.run(sys.executable, "-c", "import brim\n"
-                        "with brim.lease('a', resident='1GiB', burst='1GiB') as l, l.burst():\n"
-                        "    print(brim._library.load()._name, brim.ps()['leases'][0]['state'])",
-                        env=env)
-    path, state = done.stdout.split()
-    assert path == str(tmp_path / "site/brim/_bin/libbrim.so.0") and state == "busy", done.stderr
-    done = emulator.run(sys.executable, "-m", "brim", "run", "--vram", "1GiB", "--python-janitor",
-                        "--", sys.executable, "-c", "import sys; print(sys.meta_path[0])", env=env)
+@pytest.fixture
+def fresh(wheel, bare, short_dir):
+    """fresh(program, …): runs in a virtual environment that has the wheel and knows no tree."""
+    venv.create(short_dir / "venv", with_pip=False)
+    pip("--python", short_dir / "venv/bin/python", "install", "--no-index", wheel)
+    for name in [name for name in bare.env if name.startswith(("BRIM_", "PYTHON"))]:
+        del bare.env[name]
+    bare.env["PATH"] = f"{short_dir}/venv/bin:/usr/bin:/bin"
+
+    def run(program, *arguments, **options):
+        return bare.run(short_dir / "venv/bin" / program, *arguments, **options)
+
+    run.bin = (short_dir / "venv/lib").glob("python3*/site-packages/brim/_bin").__next__()
+    yield run
+    run("brim", "daemon", "stop")
+
+
+def test_its_brim_starts_its_brimd(fresh):
+    done = fresh("brim", "ps")
+    assert done.returncode == 0 or "no NVIDIA driver" in done.stderr, done.stderr
+    done = fresh("python", "-c", "import brim, os\ntold = brim.ps()\n"
+                 "print(os.readlink(f\"/proc/{told['daemon']['pid']}/exe\"))\n"
+                 "print(brim._library.load()._name)")
+    assert done.stdout == f"{fresh.bin}/brimd\n{fresh.bin}/libbrim.so.0\n", done.stderr
+
+
+def test_who_has_no_gpu_tries_it_on_an_emulated_card(fresh):
+    done = fresh("brim", "emulate", "--gpu", "rtx4070ti", "--", "python", "-c",
+                 "import brim, os, shutil\n"
+                 "with brim.lease('a', resident='1GiB', burst='1GiB') as lease, lease.burst():\n"
+                 "    told = brim.ps()\n"
+                 "    print(told['leases'][0]['state'], told['gpus'][0]['name'])\n"
+                 "print(os.readlink(f\"/proc/{told['daemon']['pid']}/exe\"))\n")
+    assert done.stdout == f"busy NVIDIA GeForce RTX 4070 Ti\n{fresh.bin}/brimd\n", done.stderr
+    done = fresh("brim", "emulate", "--gpu", "rtx4070ti", "--", "brim", "run", "--vram", "1GiB",
+                 "--python-janitor", "--", "python", "-c", "import sys; print(sys.meta_path[0])")
     assert "_TorchFinder" in done.stdout, done.stderr
+
+
+def test_its_library_starts_its_brimd(fresh):
+    """Without any brim in reach but the wheel's own."""
+    done = fresh("brim", "emulate", "--gpu", "rtx4070ti", "--", fresh.bin.parents[4] / "bin/python",
+                 "-c", "import os; os.environ['PATH'] = '/nowhere'\n"
+                 "import brim\nwith brim.lease('a', resident='1GiB') as lease: print(lease.state)")
+    assert done.stdout == "loading\n", done.stderr
 
 
 def test_its_name_says_what_it_needs(wheel):
