@@ -16,9 +16,20 @@
 #include "daemon/attribution.h"
 #include "daemon/daemon.h"
 #include "daemon/note.h"
+#include "daemon/sampler.h"
 #include "daemon/steps.h"
 
+/*
+ * A sample is one figure and one list of processes, and no driver gives both for one moment: a
+ * program that takes memory between the two calls is in the list and not in the figure, and hides
+ * as many foreign bytes. They would be granted to somebody. So bytes that are used and stand under
+ * no process count as gone only when two samples in a row do not have them; the second one is asked
+ * for at once.
+ */
+
 #define FOREIGN_STEP_BYTES (64 * MIB) /* a smaller change of foreign use is no event */
+#define FALL_MIN_BYTES     (16 * MIB) /* a smaller one can wait for the next sample */
+#define LATE_MAX_MS        150        /* of the 250 ms that facts may be old at a grant */
 
 void gpus_deinit(struct gpus *gpus)
 {
@@ -134,6 +145,46 @@ static void note_foreign(struct daemon *daemon, uint32_t number)
              view.foreign_bytes, text);
 }
 
+/* The bytes that no process of the list has: of programs that nobody may see, or that have just
+ * ended. Negative where processes share memory. */
+static int64_t unlisted_bytes(const struct facts_gpu *facts)
+{
+    uint64_t listed_bytes = 0;
+
+    for (uint32_t i = 0; i < facts->process_count; i++) {
+        if (facts->processes[i].has_bytes)
+            listed_bytes += facts->processes[i].used_bytes;
+    }
+    return (int64_t)(facts->used_bytes - listed_bytes);
+}
+
+/* What is used, by this sample and the one before. */
+static void judge_used(struct daemon *daemon, struct gpu *gpu, const struct facts_gpu *facts)
+{
+    const int64_t now_bytes = unlisted_bytes(facts);
+    int64_t fall_bytes = 0;
+
+    gpu->last_taken_bytes = facts->used_bytes;
+    if (facts->has_process_bytes && gpu->last &&
+        !__builtin_sub_overflow(gpu->last_unlisted_bytes, now_bytes, &fall_bytes) &&
+        fall_bytes > 0) {
+        gpu->last_taken_bytes += (uint64_t)fall_bytes;
+        if (fall_bytes >= (int64_t)FALL_MIN_BYTES)
+            sampler_want(daemon);
+    }
+    gpu->last_unlisted_bytes = now_bytes;
+}
+
+/* When the answer that is read now was begun. A driver that takes its time may not keep everybody
+ * from being granted anything. */
+static uint64_t begun_ms(const struct daemon *daemon)
+{
+    const uint64_t now_ms = clock_now_ms();
+    const uint64_t asked_ms = daemon->sampler.asked_at_ms;
+
+    return asked_ms + LATE_MAX_MS < now_ms ? now_ms - LATE_MAX_MS : asked_ms;
+}
+
 static int observe(struct daemon *daemon, uint32_t number, const struct facts_gpu *facts)
 {
     struct gpu *gpu = &daemon->gpus.table[number];
@@ -143,12 +194,12 @@ static int observe(struct daemon *daemon, uint32_t number, const struct facts_gp
     if (r < 0)
         return r;
     const struct budget_facts budget_facts = {
-        .used_bytes = facts->used_bytes,
+        .used_bytes = gpu->last_taken_bytes,
         .has_process_bytes = facts->has_process_bytes != 0,
         .measured = attribution.measured,
         .measured_count = attribution.measured_count,
     };
-    r = budget_observe(daemon->budget, number, &budget_facts, clock_now_ms());
+    r = budget_observe(daemon->budget, number, &budget_facts, gpu->last_at_ms);
     free(attribution.measured);
     free(gpu->foreign);
     gpu->foreign = attribution.foreign;
@@ -205,6 +256,8 @@ void gpu_take(struct daemon *daemon, const struct facts_gpu *facts)
         daemon_want_chores(daemon);
     if (!daemon->sampler.is_restored)
         return;
+    judge_used(daemon, gpu, facts);
+    gpu->last_at_ms = begun_ms(daemon);
     keep_last(gpu, facts);
     r = observe(daemon, number, facts);
     if (r < 0)

@@ -41,6 +41,9 @@ struct gpu {
     uint64_t told_foreign_bytes;    /* by the last event about it */
     uint64_t stepped_foreign_bytes; /* by the last step */
     struct facts_gpu *last;         /* owned, cut after its last process; NULL: none yet */
+    int64_t last_unlisted_bytes;    /* used, by no process of the list: of that sample */
+    uint64_t last_taken_bytes;      /* what it was taken to say is used */
+    uint64_t last_at_ms;            /* when it was begun */
 };
 
 struct gpus {

@@ -6,7 +6,7 @@
 
 /* What one list of the driver may hold; compute and graphics are asked for one after the other. */
 #define LIST_MAX   2048
-#define READ_TURNS 4 /* for a figure and a list of one moment */
+#define READ_TURNS 10 /* for a figure and a list of one moment */
 
 typedef __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list_call;
 
@@ -183,30 +183,45 @@ static bool is_any_told(const struct device_usage *usage)
     return false;
 }
 
+static uint64_t sum_of(const struct device_usage *usage)
+{
+    uint64_t sum_bytes = usage->process_count;
+
+    for (size_t i = 0; i < usage->process_count; i++)
+        sum_bytes += usage->processes[i].used_bytes;
+    return sum_bytes;
+}
+
 /*
- * The gpu's figure and the list of processes are calls of their own, and memory moves in between. A
- * list that is older than the figure would show a holder's new bytes as foreign, so the list is
- * taken between two figures until those agree. On a gpu that never rests the smaller one is told:
- * what it leaves out is growth since the first, and the next sample shows that.
+ * The gpu's figure and the list of processes are calls of their own, and memory moves in between:
+ * one holder's burst ends while another's begins. A list that shows more than the figure next to it
+ * hides as many foreign bytes, and those would be granted to somebody. So figure and list are asked
+ * for in turn until two of each in a row agree. On a gpu that never rests the largest figure is
+ * told: too much is shown as foreign then, until the next sample, and nothing too much is granted.
  */
 int device_read(const struct devices *devices, const struct device *device,
                 struct device_usage *ret_usage, struct error *err)
 {
-    uint64_t before_bytes = 0;
-    int r = read_memory(devices, device, ret_usage, err);
+    uint64_t last_used_bytes = 0, last_sum_bytes = 0, most_bytes = 0;
+    bool is_calm = false;
+    int r = 0;
 
-    for (int turn = 0; r == 0 && turn < READ_TURNS; turn++) {
-        before_bytes = ret_usage->used_bytes;
-        r = read_lists(devices, device, ret_usage, err);
+    for (int turn = 0; r == 0 && !is_calm && turn < READ_TURNS; turn++) {
+        r = read_memory(devices, device, ret_usage, err);
         if (r == 0)
-            r = read_memory(devices, device, ret_usage, err);
-        if (ret_usage->used_bytes == before_bytes)
-            break;
+            r = read_lists(devices, device, ret_usage, err);
+        if (r < 0)
+            return r;
+        const uint64_t sum_bytes = sum_of(ret_usage);
+        is_calm =
+            turn > 0 && ret_usage->used_bytes == last_used_bytes && sum_bytes == last_sum_bytes;
+        last_used_bytes = ret_usage->used_bytes;
+        last_sum_bytes = sum_bytes;
+        if (last_used_bytes > most_bytes)
+            most_bytes = last_used_bytes;
     }
-    if (r < 0)
-        return r;
-    if (before_bytes < ret_usage->used_bytes)
-        ret_usage->used_bytes = before_bytes;
+    if (!is_calm)
+        ret_usage->used_bytes = most_bytes;
     /* Processes are there, and not one has its bytes told. */
     if (ret_usage->process_count > 0 && !is_any_told(ret_usage))
         ret_usage->has_process_bytes = false;

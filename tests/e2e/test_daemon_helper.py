@@ -143,6 +143,48 @@ def test_without_bytes_of_processes_foreign_is_what_nobody_is_charged(made_up):
     made_up.until(lambda gpu: gpu["foreign_bytes"] == 3 * GIB and gpu["charged_bytes"] == 2 * GIB)
 
 
+def test_one_list_newer_than_its_figure_grants_nothing(made_up):
+    """Another program has 6 of the 8 GiB. While the driver is asked, a holder takes its own one: the
+    list has it already, and the figure not yet."""
+    daemon = made_up.daemon
+    mine = [[os.getpid(), GIB]]
+    made_up.say(gpus=[made_up.gpu("GPU-a", used=6 * GIB)])
+    made_up.until(lambda gpu: gpu["foreign_bytes"] == 6 * GIB)
+    holder, waiter = daemon.client(), daemon.client()
+    assert holder.acquire(name="holder", resident=GIB)["type"] == raw.GRANTED
+    assert waiter.acquire(name="waiter", resident=GIB, wait_ms=60000)["type"] == raw.QUEUED
+    made_up.say(once={"gpus": [made_up.gpu("GPU-a", used=6 * GIB, processes=mine)]},
+                gpus=[made_up.gpu("GPU-a", used=7 * GIB, processes=mine)])
+    gpu = made_up.until(lambda gpu: gpu["used_bytes"] == 7 * GIB)
+    assert gpu["foreign_bytes"] == 6 * GIB
+    assert daemon.machine.lease("waiter")["state"] == "queued"
+    made_up.say(gpus=[made_up.gpu("GPU-a", used=GIB, processes=mine)])
+    waiter.wait(raw.GRANTED)
+
+
+def test_facts_from_before_a_release_do_not_end_its_draining(made_up, short_dir):
+    """The driver was asked before the holder took its memory and died, and answers afterwards."""
+    gate = short_dir / "gate"
+    os.mkfifo(gate)
+    calm = [made_up.gpu("GPU-a")]
+    for turn in range(50):
+        client, name = made_up.daemon.client(), f"holder-{turn}"
+        assert client.acquire(name=name, resident=4 * GIB, wait_ms=20000)["type"] == raw.GRANTED
+        left = [made_up.gpu("GPU-a", used=4 * GIB, processes=[[os.getpid(), 4 * GIB]])]
+        made_up.say(once={"gate": str(gate), "gpus": calm}, gpus=left)
+        with gate.open("wb"):  # it is asked
+            begun = time.monotonic()
+            assert client.ask(raw.RELEASE)["type"] == raw.DONE
+        took_s = time.monotonic() - begun
+        made_up.until(lambda gpu: gpu["used_bytes"] == 4 * GIB)
+        gpu = made_up.daemon.machine.ps()["gpus"][0]
+        if took_s < 0.1:  # else the question counts as newer: see LATE_MAX_MS
+            break
+        made_up.say(gpus=calm)
+        made_up.daemon.machine.events.wait(kind="drained", name=name)
+    assert gpu["draining_bytes"] == 4 * GIB and gpu["foreign_bytes"] == 0
+
+
 @pytest.mark.parametrize("noise", [
     pytest.param("00", id="short"),
     pytest.param("ff" * 4000, id="long"),

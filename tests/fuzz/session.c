@@ -129,6 +129,8 @@ static void answer_facts(struct helper *helper, struct fuzz_input *input)
     const uint8_t shape = fuzz_byte(input);
     struct facts_end end = { .kind = FACTS_END };
 
+    if (!helper->is_asked && !helper->is_down)
+        return; /* what nobody asked for is another target's */
     helper->is_asked = false;
     helper->is_down = false;
     if (shape == 255) {
@@ -356,6 +358,7 @@ static void check_empty(struct daemon *daemon)
         struct fuzz_input input = { nothing, sizeof(nothing) };
         (void)uv_run(daemon->loop, UV_RUN_NOWAIT);
         fake_now_ms += 11000;
+        daemon_pump(daemon);
         answer_facts(daemon->helper, &input);
         (void)holders_look_after(daemon);
         daemon_pump(daemon);
