@@ -28,6 +28,7 @@ struct recorder {
     uv_timer_t timer;
     uv_work_t work;
     bool is_writing;
+    bool is_urgent; /* something came meanwhile that cannot wait */
     bool is_stopped;
     bool must_write_all; /* a write failed: what is in the file is unknown */
     unsigned failures;
@@ -44,6 +45,8 @@ static void on_timer(uv_timer_t *timer);
 
 static void plan(struct recorder *recorder, uint64_t delay_ms)
 {
+    if (recorder->is_writing && delay_ms == 0)
+        recorder->is_urgent = true;
     if (recorder->is_stopped || recorder->is_writing)
         return;
     if (!uv_is_active((const uv_handle_t *)&recorder->timer) || delay_ms == 0)
@@ -261,7 +264,7 @@ static void on_work_done(uv_work_t *work, int status)
         plan(recorder, RETRY_MS);
     else if (!LIST_EMPTY(&recorder->dirty) || recorder->next.gone_count > 0 ||
              recorder->next.refusal_count > 0 || recorder->next.next_lease != 0)
-        plan(recorder, RECORDER_DELAY_MS);
+        plan(recorder, recorder->is_urgent ? 0 : RECORDER_DELAY_MS);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -275,6 +278,7 @@ static void on_timer(uv_timer_t *timer)
         plan(recorder, RETRY_MS);
         return;
     }
+    recorder->is_urgent = false;
     recorder->written = recorder->next;
     recorder->next = (struct journal_batch){ 0 };
     recorder->work.data = recorder;
