@@ -255,11 +255,17 @@ static int launch_program(struct daemon_launch *launch, const char *state_dir, s
     return r == 0 ? 0 : error_set(err, r, "cannot start %s: %s", path, strerror(-r));
 }
 
+static bool somebody_listens(void)
+{
+    OWNED(fd_close) int fd = -1;
+    enum daemon_scope scope = DAEMON_ANY;
+
+    return !is_nobody_there(daemon_connect(DAEMON_ANY, &fd, &scope, NULL));
+}
+
 int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
 {
     char runtime_dir[PATHS_BYTES], state_dir[PATHS_BYTES];
-    OWNED(fd_close) int fd = -1;
-    enum daemon_scope scope = DAEMON_ANY;
     int r = prepare_dirs(runtime_dir, state_dir, err);
 
     if (r == 0)
@@ -271,8 +277,7 @@ int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
         return 1;
     }
     /* Whoever held the lock a moment ago may have started it. */
-    r = daemon_connect(DAEMON_ANY, &fd, &scope, NULL);
-    if (!is_nobody_there(r)) {
+    if (somebody_listens()) {
         daemon_launch_end(launch);
         return 1;
     }
@@ -283,6 +288,8 @@ int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
     return r;
 }
 
+/* A launch that failed because another one was quicker has come to the same end: whoever began that
+ * one may have let go of the lock before it listened. */
 int daemon_launch_check(struct daemon_launch *launch, struct error *err)
 {
     for (;;) {
@@ -303,6 +310,8 @@ int daemon_launch_check(struct daemon_launch *launch, struct error *err)
     }
     launch->reason[launch->reason_bytes] = '\0';
     launch->reason[strcspn(launch->reason, "\n")] = '\0';
+    if (somebody_listens())
+        return 0;
     if (launch->reason[0])
         return error_set(err, -ECHILD, "brimd did not start: %s", launch->reason);
     char state_dir[PATHS_BYTES] = "";

@@ -51,7 +51,8 @@ struct daemon_launch {
  * again soon. */
 int daemon_launch_begin(struct daemon_launch *launch, struct error *err)
     __attribute__((warn_unused_result));
-/* ready_fd is readable: 0 it listens, 1 not yet, negative: it has failed, with its reason. */
+/* ready_fd is readable: 0 it listens, or another one does; 1 not yet, negative: it has failed, with
+ * its reason. */
 int daemon_launch_check(struct daemon_launch *launch, struct error *err)
     __attribute__((warn_unused_result));
 /* Let go; may be called twice. Does not end the daemon. */

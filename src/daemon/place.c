@@ -64,21 +64,33 @@ static void read_holder(int fd, char text[LOCK_TEXT_BYTES])
         (void)snprintf(text, LOCK_TEXT_BYTES, "pid unknown");
 }
 
-/* A daemon that was killed while it started its helper leaves a copy of the lock behind, until that
- * child has become the helper. */
-static int lock_soon(int fd, uint64_t patience_ms)
+/* Whoever started this daemon waits for it at the other end of ready_fd. */
+static bool is_starter_gone(int ready_fd)
+{
+    struct pollfd watch = { .fd = ready_fd };
+
+    return poll(&watch, 1, 0) > 0 && (watch.revents & (POLLERR | POLLHUP));
+}
+
+/* The last daemon may be about to end; and one that was killed while it started its helper leaves a
+ * copy of the lock behind, until that child has become the helper. Who waits for the lock does so
+ * for its starter: without one it would come up behind the back of whoever stops the daemon. */
+static int lock_soon(int fd, uint64_t patience_ms, int ready_fd)
 {
     const uint64_t deadline_ms = clock_after_ms(clock_now_ms(), patience_ms);
 
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK || clock_now_ms() >= deadline_ms)
             return -errno;
+        if (is_starter_gone(ready_fd))
+            return -ECANCELED;
         (void)poll(NULL, 0, LOCK_AGAIN_MS);
     }
-    return 0;
+    return is_starter_gone(ready_fd) ? -ECANCELED : 0;
 }
 
-static int take_lock(const char *dir, uint64_t patience_ms, int *ret_fd, struct error *err)
+static int take_lock(const char *dir, uint64_t patience_ms, int ready_fd, int *ret_fd,
+                     struct error *err)
 {
     OWNED(fd_close) int fd = -1;
     char path[PATHS_BYTES];
@@ -91,7 +103,9 @@ static int take_lock(const char *dir, uint64_t patience_ms, int *ret_fd, struct 
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-    r = lock_soon(fd, patience_ms);
+    r = lock_soon(fd, patience_ms, ready_fd);
+    if (r == -ECANCELED)
+        return error_set(err, r, "whoever started this brimd has ended meanwhile");
     if (r < 0) {
         if (r != -EWOULDBLOCK)
             return error_set(err, r, "cannot lock %s: %s", path, strerror(-r));
@@ -188,13 +202,13 @@ static int bind_both(enum scope scope, struct place *place, struct error *err)
     return r;
 }
 
-static int lock_dirs(struct place *place, struct error *err)
+static int lock_dirs(int ready_fd, struct place *place, struct error *err)
 {
-    int r = take_lock(place->runtime_dir, LOCK_PATIENCE_MS, &place->runtime_lock_fd, err);
+    int r = take_lock(place->runtime_dir, LOCK_PATIENCE_MS, ready_fd, &place->runtime_lock_fd, err);
 
     /* One directory for both is odd, but a second lock on it would only fight the first. */
     if (r == 0 && strcmp(place->runtime_dir, place->state_dir) != 0)
-        r = take_lock(place->state_dir, LOCK_PATIENCE_MS, &place->state_lock_fd, err);
+        r = take_lock(place->state_dir, LOCK_PATIENCE_MS, ready_fd, &place->state_lock_fd, err);
     return r;
 }
 
@@ -211,7 +225,7 @@ int place_open(const struct options *options, struct place *ret_place, struct er
     if (r == 0)
         r = make_dir(options->scope, place.state_dir, err);
     if (r == 0)
-        r = lock_dirs(&place, err);
+        r = lock_dirs(options->ready_fd, &place, err);
     if (r == 0)
         r = bind_both(options->scope, &place, err);
     if (r < 0) {
@@ -241,7 +255,7 @@ int place_reopen(struct place *place, enum scope scope, struct error *err)
     place_unlink(place); /* one of the two may be left */
     fresh.runtime_lock_fd = fresh.lease_fd = fresh.api_fd = -1;
     if (r == 0 && !lock_is_there(place))
-        r = take_lock(place->runtime_dir, 0, &fresh.runtime_lock_fd, err);
+        r = take_lock(place->runtime_dir, 0, -1, &fresh.runtime_lock_fd, err);
     if (r == 0)
         r = bind_both(scope, &fresh, err);
     if (r < 0) {

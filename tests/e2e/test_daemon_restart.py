@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """brimd ends, dies and comes back: what it finds again."""
+import os
 import shutil
 import signal
 import struct
@@ -33,6 +34,34 @@ def test_a_lease_held_by_its_process_outlives_the_connection_and_the_daemon(daem
     program.kill()
     program.wait(20)
     daemon.machine.events.wait(kind="released", name="kept")
+
+
+def test_a_daemon_whose_starter_has_ended_does_not_come_up_behind_a_stop(daemon):
+    """It waited for the first one's lock."""
+    ready, their = os.pipe()
+    os.close(ready)
+    late = daemon.machine.spawn(daemon.machine.build / "brimd", "--ready-fd", their, pass_fds=(their,))
+    os.close(their)
+    daemon.stop()
+    assert late.wait(20) == 1
+    assert not (daemon.runtime_dir / "lease.sock").exists()
+
+
+def test_where_another_start_was_quicker_its_daemon_is_taken(emulator, short_dir):
+    """This brimd cannot start, because another one listens by then."""
+    brim, brimd = short_dir / "brim", short_dir / "brimd"
+    shutil.copy2(emulator.build / "brim", brim)
+    brimd.write_text(f"""#!/bin/sh
+cd {short_dir} && mkfifo up
+{emulator.build}/brimd --ready-fd 4 3>&- 4>up &
+read -r line <up
+echo "another brimd already works here" >&3
+exit 1
+""")
+    brimd.chmod(0o755)
+    done = emulator.run(brim, "run", "--vram", "1GiB", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert emulator.ps()["daemon"]["pid"]
 
 
 def test_a_daemon_unlinks_no_sockets_of_another(daemon):
