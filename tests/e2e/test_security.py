@@ -145,7 +145,6 @@ def test_no_verb_of_another_user_reaches_what_is_ours(shared):
 
 
 @only_root
-@pytest.mark.not_sanitized  # a flood is a matter of time, and a sanitized daemon has less of it
 def test_a_user_that_floods_leaves_room_for_the_others(shared):
     most = 4096
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

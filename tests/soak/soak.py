@@ -42,6 +42,7 @@ STATE = Path(os.environ.get("BRIM_STATE_DIR", "/nonexistent"))
 SILENCE_S = 90.0  # nothing happens for so long: it is stuck
 SETTLE_S = 30.0
 SEGMENT_DONE = 2
+EVENTS_SHOWN = 80
 # A program that comes while the card is full must fit into the reserve of 800 MiB, its context of
 # 256 MiB included: nobody can be asked to leave before it is seen. One that is there first may take
 # more.
@@ -72,6 +73,12 @@ def children_of(pid):
     except OSError:
         pass  # it has ended
     return found
+
+
+def last_events():
+    """What the daemon tells of the end, for whoever looks for the cause."""
+    lines = brim("events", "--since", "0").stdout.splitlines()
+    return "\n".join(["the daemon's last events:", *lines[-EVENTS_SHOWN:]])
 
 
 def watch(pids):
@@ -189,6 +196,7 @@ class Batch:
         self.process = None
         self.shape = chance.choice(SHAPES)
         self.plan = self.make_plan()
+        self.told = []  # what was done to it, for whoever reads of a breach
 
     def make_plan(self):
         """At which step what happens: (step, what), in order."""
@@ -249,6 +257,8 @@ class Batch:
             pass
 
     def fault(self, what):
+        self.told.append(f"{time.strftime('%H:%M:%S')}.{time.time_ns() // 1000000 % 1000:03} "
+                         f"step {self.steps}: {what}")
         if what == "hog":
             self.hogs.begin(SPIKE)
         elif what == "hog_end":
@@ -362,7 +372,8 @@ def soak_one(number, options, chance, directory, first):
             raise Breach(f"{card()['oom_count']} times out of memory")
         figure = check_idle(first, options.rss_mb)
     except Breach as breach:
-        raise Breach(f"batch {number}: {breach}\n{batch.last_words()}") from None
+        told = "\n".join([f"batch {number}: {breach}", *batch.told, batch.last_words(), last_events()])
+        raise Breach(told) from None
     finally:
         batch.close()
     kills = ", ".join(f"{count} {what}" for what, count in batch.kills.items())
