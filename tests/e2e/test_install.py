@@ -8,6 +8,8 @@ import pytest
 
 @pytest.fixture
 def installed(build_dir, short_dir):
+    if not os.access(build_dir / "meson-logs", os.W_OK):
+        pytest.skip("meson install writes a log into the build, which is another user's")
     root = short_dir / "root"
     subprocess.run(["meson", "install", "-C", build_dir, "--no-rebuild", "--destdir", root],
                    check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
