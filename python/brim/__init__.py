@@ -14,8 +14,8 @@ docs/python.md has the rest: asyncio, workers of a batch, stages, PyTorch.
 """
 from __future__ import annotations
 
-from ._errors import (Cancelled, Error, Forked, Invalid, Lost, NeverFits, NoDaemon, NoLibrary,
-                      Refused, StateError)
+from ._errors import (Cancelled, Denied, Error, Forked, Invalid, Lost, NeverFits, NoDaemon,
+                      NoLibrary, Refused, StateError)
 from ._lease import Burst, Lease, current, lease, with_burst
 from ._size import format_size, parse_size
 from ._worker import Segment, heartbeat, on_flush, segments
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Burst", "Cancelled", "Error", "Forked", "Invalid", "Lease", "Lost", "NeverFits", "NoDaemon",
+    "Burst", "Cancelled", "Denied", "Error", "Forked", "Invalid", "Lease", "Lost", "NeverFits", "NoDaemon",
     "NoLibrary", "Refused", "Segment", "StateError", "current", "events", "format_size",
     "heartbeat", "lease", "on_flush", "parse_size", "ps", "segments", "session", "stage", "why",
     "with_burst",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SYSTEM_DIR = "/run/brim"
 _PATIENCE_S = 10.0
 _START_S = 30.0
+_PATH_BYTES = 107  # of a unix socket: sizeof(sun_path) less the end of the string
 
 
 class _Connection(http.client.HTTPConnection):
@@ -31,6 +32,10 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        length = len(os.fsencode(self._path))
+        if length > _PATH_BYTES:
+            raise NoDaemon(f"{self._path}: the path has {length} bytes, at most {_PATH_BYTES} fit; "
+                           "set BRIM_RUNTIME_DIR to a shorter directory")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.sock.settimeout(self.timeout)

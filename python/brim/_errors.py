@@ -6,6 +6,7 @@
     |   +-- NeverFits       and there never will be on this machine
     +-- NoLibrary           libbrim.so.0 is not there, or is another version
     +-- NoDaemon            brimd cannot be reached or started
+    +-- Denied              brimd does not allow this: the process is another user's …
     +-- Lost                the lease was taken away
     +-- StateError          not now: a nested burst, a burst of a released lease …
     +-- Forked              the lease is the parent process's
@@ -61,6 +62,10 @@ class NoDaemon(Error):
     """brimd cannot be reached or started."""
 
 
+class Denied(Error):
+    """brimd does not allow this to this user."""
+
+
 class Lost(Error):
     """The lease was taken away."""
 
@@ -84,7 +89,7 @@ class Invalid(Error, ValueError):
 NEVER_FITS, NO_ROOM, STATE, LOST, CANCELLED, INVALID = -3, -4, -7, -15, -14, -2
 _BY_CODE = {
     -2: Invalid, -3: NeverFits, -4: Refused, -5: NoDaemon, -6: NoLibrary, -7: StateError,
-    -8: Forked, -9: Refused, -10: Refused, -13: Refused, -14: Cancelled, -15: Lost,
+    -8: Forked, -9: Denied, -10: Refused, -13: Refused, -14: Cancelled, -15: Lost,
 }
 _TEXTS = {
     -8: "this lease belongs to the parent process; take one of your own after fork()",

@@ -168,14 +168,11 @@ static void go_up(brim_lease *lease, int take_fd)
 
 static void fail_to_start(brim_lease *lease, const struct error *err)
 {
-    const int failure =
-        err->code == -EACCES || err->code == -EPERM ? BRIM_ERR_DENIED : BRIM_ERR_NO_DAEMON;
-
     drop_descriptors(lease);
     retry_after(lease, backoff_ms(lease, RETRY_LAUNCH_MS));
     lease->failure_count++;
     if (lease->state == BRIM_LEASE_QUEUED && !lease->has_answered)
-        lease_refuse(lease, failure, err->message);
+        lease_refuse(lease, BRIM_ERR_NO_DAEMON, err->message);
 }
 
 static void start_daemon(brim_lease *lease)

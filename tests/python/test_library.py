@@ -47,6 +47,7 @@ def test_every_error_code_of_the_library_is_an_exception_with_its_text(build_dir
              for code in range(1, 16)}
     assert kinds["NEVER_FITS"] == "NeverFits" and kinds["NO_ROOM"] == "Refused"
     assert kinds["FORKED"] == "Forked" and kinds["LOST"] == "Lost"
+    assert kinds["DENIED"] == "Denied" and kinds["LIMIT"] == "Refused"
     assert kinds["NO_DAEMON"] == "NoDaemon" and kinds["VERSION"] == "NoLibrary"
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """fork, spawn, kill, and a machine where Brim cannot be."""
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,37 +11,191 @@ import pytest
 
 import brim
 
+GIB = 1 << 30
 HELD = """
 import brim, sys
 lease = brim.lease("victim", resident="2GiB", burst="1GiB", max_wait=60)
 """
+# With the FAKE torch: the card itself holds half a GiB and a context.
+LOADED = HELD + """
+import asyncio, brim.torch, threading, torch
+model = torch.zeros(1 << 27)
+for_ever = threading.Event()
+def stay(*_):
+    print("in")
+    for_ever.wait()
+async def stay_async(*_):
+    print("in")
+    await asyncio.Event().wait()
+def ask(what):
+    from brim import _client
+    _client.request("/v1/" + what, "POST", {"name": "victim"})
+"""
 INSIDE = {
-    "a lease": "with lease:\n    print('in'); sys.stdin.read()",
-    "a burst": "with lease, lease.burst():\n    print('in'); sys.stdin.read()",
-    "a trim that never returns": (
-        "with lease:\n    lease.ready()\n"
-        "    lease.on_trim(lambda wanted: (print('in'), sys.stdin.read()))\n"
-        "    from brim import _client\n"
-        "    _client.request('/v1/trim', 'POST', {'name': 'victim'})\n"
-        "    __import__('threading').Event().wait()"),
-    "an async burst": (
-        "import asyncio\n"
+    "a lease": "with lease: stay()",
+    "a burst": "with lease, lease.burst(): stay()",
+    "a decorated function": "with lease: lease.burst()(stay)()",
+    "a generator's burst": (
+        "with lease:\n"
+        "    @lease.burst()\n"
+        "    def work():\n"
+        "        yield stay()\n"
+        "    list(work())"),
+    "an asynchronous burst": (
         "async def main():\n"
-        "    async with lease, lease.burst():\n"
-        "        print('in'); await asyncio.Event().wait()\n"
+        "    async with lease, lease.burst(): await stay_async()\n"
         "asyncio.run(main())"),
-    "a stage": ("with brim.stage('victim', resident='2GiB'):\n    print('in'); sys.stdin.read()"),
+    "a session": "with lease, brim.session(): stay()",
+    "the end of the last session": (
+        "with lease:\n"
+        "    brim.torch.attach(lease)\n"
+        "    torch.cuda.empty_cache = stay\n"
+        "    with brim.session(): pass"),
+    "the janitor": (
+        "with lease:\n"
+        "    brim.torch.attach(lease, idle_bytes='1MiB', idle_s=0.01)\n"
+        "    torch.cuda.empty_cache = stay\n"
+        "    work = torch.zeros(1 << 20); del work\n"
+        "    for_ever.wait()"),
+    "a trim": (
+        "with lease:\n"
+        "    lease.ready()\n"
+        "    lease.on_trim(stay)\n"
+        "    ask('trim')\n"
+        "    for_ever.wait()"),
+    "an asynchronous trim": (
+        "async def main():\n"
+        "    async with lease:\n"
+        "        lease.ready()\n"
+        "        lease.on_trim(stay)\n"
+        "        await asyncio.get_running_loop().run_in_executor(None, ask, 'trim')\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())"),
+    "a stop": (
+        "with lease:\n"
+        "    lease.ready()\n"
+        "    lease.on_stop(stay)\n"
+        "    ask('stop')\n"
+        "    for_ever.wait()"),
+    "a stage": "with brim.stage('victim', resident='2GiB'): stay()",
+    "a stage's end": (
+        "with brim.stage('victim', resident='2GiB') as s: s.keep(model, release=stay)"),
+    "an asynchronous stage": (
+        "async def main():\n"
+        "    async with brim.stage('victim', resident='2GiB'): await stay_async()\n"
+        "asyncio.run(main())"),
+    "a second try after a full card": (
+        "with lease:\n"
+        "    brim.torch.attach(lease)\n"
+        "    tries = []\n"
+        "    @lease.burst()\n"
+        "    def work():\n"
+        "        tries.append(1)\n"
+        "        stay() if len(tries) == 2 else torch.zeros(1 << 40)\n"
+        "    work()"),
 }
 
 
+def wait_until_nothing_is_held(machine):
+    """By the ledger and by the card itself. Each look waits for a program, and so for a while."""
+    for _ in range(1000):
+        told = machine.brim("emulate", "--stats").stdout
+        if json.loads(told)["gpus"][0]["used_bytes"] == 0 and not machine.ps()["leases"]:
+            return
+    raise AssertionError(f"{told} {machine.ps()}")
+
+
 @pytest.mark.parametrize("place", INSIDE)
-def test_an_interpreter_that_is_killed_gives_everything_back(script, place):
-    victim = script.start(HELD + INSIDE[place], stdin=subprocess.PIPE)
+def test_an_interpreter_that_is_killed_gives_everything_back(torch_script, place):
+    machine = torch_script.machine
+    victim = torch_script.start(LOADED + INSIDE[place])
     assert victim.stdout.readline() == "in\n"
-    assert script.machine.lease("victim")
+    assert machine.lease("victim")
     victim.kill()
-    script.machine.events.wait(kind="released", name="victim")
-    assert script.machine.lease("victim") is None
+    machine.events.wait(kind="released", name="victim")
+    wait_until_nothing_is_held(machine)
+
+
+@pytest.mark.parametrize("place", ["with segment", "a flush", "between two segments"])
+def test_a_worker_that_is_killed_loses_nothing(torch_script, short_dir, place):
+    """Its batch starts another one, which does all of it."""
+    machine = torch_script.machine
+    (short_dir / "worker.py").write_text(
+        "import brim, os, signal, sys, torch\n"
+        f"place = {place!r}\n"
+        "model = torch.zeros(1 << 27)\n"
+        "def die(where):\n"
+        "    if where == place and not os.path.exists('once'):\n"
+        "        open('once', 'w').close()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "brim.on_flush(lambda: die('a flush'))\n"
+        "for segment in brim.segments():\n"
+        "    with segment:\n"
+        "        segment.burst()\n"
+        "        open(segment.out, 'w').write(segment.input)\n"
+        "        if segment.index == 2: die('with segment')\n"
+        "    if segment.index == 2: die('between two segments')\n")
+    (short_dir / "in.txt").write_text("".join(f"line {n}\n" for n in range(5)))
+    done = machine.brim("batch", "run", "--name", "b", "--lines", "in.txt", "--out",
+                        "out/${SEGMENT}", "--vram", "2GiB", "--burst", "1GiB", "--workers", "1",
+                        "--flush-every", "2", "--", sys.executable, "worker.py", cwd=short_dir)
+    assert done.returncode == 0 and (short_dir / "once").exists(), done.stdout + done.stderr
+    assert [path.read_text() for path in sorted((short_dir / "out").iterdir())] \
+        == [f"line {n}" for n in range(5)]
+    wait_until_nothing_is_held(machine)
+
+
+BLOCKS = {
+    "a lease": "with brim.lease('a', **sizes): fail()",
+    "a burst": "with brim.lease('a', **sizes) as lease, lease.burst(): fail()",
+    "a function": "with brim.lease('a', **sizes) as lease: lease.burst()(fail)()",
+    "a function with retry": (
+        "with brim.lease('a', **sizes) as lease:\n"
+        "    brim.torch.attach(lease)\n"
+        "    lease.burst()(fail)()"),
+    "a generator": (
+        "with brim.lease('a', **sizes) as lease:\n"
+        "    @lease.burst()\n"
+        "    def work():\n"
+        "        yield fail()\n"
+        "    list(work())"),
+    "a session": "with brim.lease('a', **sizes), brim.session(): fail()",
+    "a stage": "with brim.stage('a', **sizes) as s: s.keep(torch.zeros(1 << 20)); fail()",
+    "async with": (
+        "async def main():\n"
+        "    async with brim.lease('a', **sizes) as lease, lease.burst(), brim.session(): fail()\n"
+        "asyncio.run(main())"),
+    "an asynchronous stage": (
+        "async def main():\n"
+        "    async with brim.stage('a', **sizes) as s: s.keep(torch.zeros(1 << 20)); fail()\n"
+        "asyncio.run(main())"),
+}
+
+
+@pytest.mark.parametrize("kind", ["KeyError", "KeyboardInterrupt", "SystemExit"])
+def test_an_exception_leaves_every_block_as_it_is_and_ends_it(torch_script, kind):
+    """One interpreter for all blocks: what one of them left would meet the next."""
+    done = torch_script(f"KIND = {kind}\nBLOCKS = {BLOCKS!r}\n" + """
+import asyncio, sys
+import brim, brim.torch, torch
+torch.zeros(1)
+sizes = {"resident": "2GiB", "burst": "1GiB", "max_wait": 60}
+def fail():
+    raise KIND("its own")
+for name, text in BLOCKS.items():
+    try:
+        exec(text, globals())
+    except KIND as error:
+        assert error.args == ("its own",), name
+    else:
+        print(name, "hid it")
+    held = [lease for lease in brim.ps()["leases"] if lease["state"] != "draining"]
+    assert not held and not brim._lease._held and not brim._calls._living, name
+    assert brim._session.session_count() == 0, name
+print("all")
+""")
+    # Its status is not looked at: a KeyboardInterrupt that passed an exec() ends Python by SIGINT.
+    assert done.stdout == "all\n" and "Traceback" not in done.stderr, done.stdout + done.stderr
 
 
 def test_one_that_is_killed_while_it_waits_waits_no_longer(script):
@@ -173,14 +329,53 @@ def test_no_gpu_is_a_refusal(bare, python_env):
     assert "gpu" in done.stdout.lower() or "driver" in done.stdout.lower(), done.stderr
 
 
-@pytest.mark.parametrize("use", ["brim.lease('a', resident='1GiB', max_wait=5).acquire()",
-                                 "brim.ps()"])
-def test_no_daemon_and_no_way_to_start_one_is_said(bare, python_env, short_dir, build_dir, use):
-    """The library alone, and a runtime directory that cannot be made."""
-    done = bare.run(sys.executable, "-c", f"import brim\ntry:\n    {use}\n"
+USES = {"acquire": "brim.lease('a', resident='1GiB', max_wait=5).acquire()",
+        "ps": "brim.ps()", "events": "next(brim.events())", "why": "brim.why('r1')",
+        "stage": "brim.stage('a', resident='1GiB', max_wait=5).__enter__()"}
+
+
+def a_file(path):
+    path.write_text("")
+    return path / "run"
+
+
+def open_to_others(path):
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+def too_long(path):
+    return path / ("x" * 100)
+
+
+NOT_HERE = {
+    "cannot make /proc/nowhere": lambda path: "/proc/nowhere",
+    "Not a directory": a_file,
+    "is open to others (mode 0777); run: chmod 700": open_to_others,
+    "at most 107 fit; set BRIM_RUNTIME_DIR to a shorter directory": too_long,
+}
+
+
+@pytest.mark.parametrize("said", NOT_HERE)
+def test_no_daemon_and_no_right_to_start_one_is_said(bare, python_env, short_dir, said):
+    done = bare.run(sys.executable, "-c", f"import brim\nfor use in {list(USES.values())!r}:\n"
+                    "    try:\n        exec(use)\n"
+                    "    except brim.NoDaemon as error:\n        print(error)\n",
+                    env={**python_env, "BRIM_RUNTIME_DIR": str(NOT_HERE[said](short_dir / "d"))})
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(USES) and all(said in line for line in lines), done
+
+
+def test_a_library_without_its_daemon_says_that_the_installation_is_incomplete(
+        bare, python_env, short_dir):
+    shutil.copy(python_env["BRIM_LIB"], short_dir / "libbrim.so.0")
+    done = bare.run(sys.executable, "-c", "import brim\n"
+                    "try:\n    brim.lease('a', resident='1GiB', max_wait=5).acquire()\n"
                     "except brim.NoDaemon as error:\n    print(error)\n",
-                    env={**python_env, "BRIM_RUNTIME_DIR": "/proc/nowhere"})
-    assert done.stdout.strip() and "Traceback" not in done.stderr, done.stderr
+                    env={**python_env, "BRIM_LIB": str(short_dir / "libbrim.so.0"),
+                         "PATH": "/usr/bin:/bin"})
+    assert "the installation is incomplete" in done.stdout or "no gpu" in done.stderr, done
 
 
 def test_ps_finds_no_program(bare, python_env, short_dir, monkeypatch):
