@@ -10,7 +10,22 @@
             with lease.burst():
                 answer(model, request)
 
-docs/python.md has the rest: asyncio, workers of a batch, stages, PyTorch.
+A program that holds GPU memory
+    lease(name, resident=…, burst=…)   what it asks for: `with` or `async with`; see help(brim.Lease)
+    current(), with_burst()            the lease acquired last, and its burst as a decorator
+    session()                          a client's visit; between visits unused memory is given back
+    stage(name, resident=…)            one part of a pipeline, gone from the gpu at its end
+    brim.torch.attach(lease)           PyTorch's pool answers the daemon; see help(brim.torch)
+A worker of a batch
+    segments(), on_flush(), heartbeat()
+What brimd knows, as data
+    ps(), why(), events()
+
+Sizes are what nvidia-smi shows, CUDA's context included: "5.2GiB", "12GB", or an int of bytes. Times
+are seconds. Leases may be used by several threads; a fork's child has none of its parent's. What
+goes wrong is an Error, whose text is for people; Refused carries the numbers, too.
+
+docs/python.md has the rest.
 """
 from __future__ import annotations
 

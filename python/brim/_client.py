@@ -129,7 +129,8 @@ def request(target: str, method: str = "GET", body: Optional[Dict[str, Any]] = N
 
 
 def ps() -> Dict[str, Any]:
-    """Everything that `brim ps` shows: {"gpus": […], "leases": […], "problem": …, …}."""
+    """Everything that `brim ps` shows: {"gpus": […], "leases": […], "problem": …, …}. Bytes are ints.
+    Starts a daemon where none runs; NoDaemon where none can be started."""
     told: Dict[str, Any] = request("/v1/status")
     return told
 
@@ -142,7 +143,8 @@ def why(what: Optional[str] = None) -> Dict[str, Any]:
 
 
 def events(since: int = 0, follow: bool = False) -> Iterator[Dict[str, Any]]:
-    """The events after number `since`, oldest first; with follow=True it goes on for ever."""
+    """The events after number `since`, oldest first; with follow=True it goes on for ever. Each is
+    {"n": number, "at_unix_ms": …, "kind": …, "name": …, "text": …, …}. NoDaemon where brimd goes."""
     answer = _open(f"/v1/events?since={since:d}" + ("&follow=1" if follow else ""),
                    None if follow else _PATIENCE_S)
     return _lines(answer)

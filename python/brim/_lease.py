@@ -65,7 +65,12 @@ def _encode(what: str, text: Optional[str]) -> Optional[bytes]:
 
 
 class Lease:
-    """GPU memory that is asked for before it is taken. Made by brim.lease(); see there."""
+    """GPU memory that is asked for before it is taken. Made by brim.lease(); see there.
+
+    Every method may be called by any thread, in callbacks too, and none waits for long but
+    acquire() and the entering of a burst(). Each raises StateError where the lease is not held (any
+    more), Forked in a fork's child, Lost where the daemon has taken it away; release() never does.
+    """
 
     def __init__(self, name: Optional[str] = None, *, resident: Size, burst: Size = 0,
                  load_peak: Size = 0, priority: str = "normal",
@@ -162,7 +167,8 @@ class Lease:
         _held.append(self)
 
     def release(self) -> None:
-        """Gives everything back; a second time does nothing."""
+        """Gives everything back, ends a burst, and wakes who waits with Cancelled. A second time does
+        nothing; a signal handler may call it."""
         calls = self._calls
         if calls is None:
             return
@@ -205,7 +211,8 @@ class Lease:
         """The extra bytes of one request: `with`, `async with`, or a decorator.
 
         bytes: at most the claim's burst (None: all of it); max_wait: seconds, None for as long as
-        it takes. The first burst also says ready() where the program did not.
+        it takes. The first burst also says ready() where the program did not. Entering raises
+        Refused where there was no room in time, StateError where this lease is in a burst already.
         """
         return Burst(self, bytes, max_wait)
 
@@ -440,6 +447,7 @@ class Burst:
 
     @property
     def lease(self) -> Lease:
+        """The lease that it is of; for with_burst(): the one acquired last."""
         return self._lease or current()
 
     def __enter__(self) -> "Burst":

@@ -178,6 +178,7 @@ def flush(*modules: Any) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is torch.cuda.OutOfMemoryError; imports no torch."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     kind = getattr(cuda, "OutOfMemoryError", None)
     return kind is not None and isinstance(error, kind)

@@ -164,3 +164,35 @@ def test_the_table_of_what_a_lease_has_is_whole():
                if not re.search(rf"\b{name}\b", page) and name not in ("Burst", "Lease", "Segment")]
     assert missing == [], missing
     assert json.dumps(sorted(brim.__all__)) == json.dumps(brim.__all__)
+
+
+def public():
+    """(name, thing) of all that a program may use."""
+    import brim
+    import brim.torch
+    for name in brim.__all__:
+        thing = getattr(brim, name)
+        yield name, thing
+        if isinstance(thing, type):
+            yield from ((f"{name}.{member}", found) for member, found in vars(thing).items()
+                        if not member.startswith("_") and (callable(found) or
+                                                           isinstance(found, property)))
+    yield "torch", brim.torch
+    yield from ((f"torch.{name}", thing) for name, thing in vars(brim.torch).items()
+                if not name.startswith("_") and getattr(thing, "__module__", None) == "brim.torch")
+
+
+def test_help_has_something_to_say_of_every_public_name():
+    found = dict(public())
+    assert {"lease", "Lease.burst", "Lease.gpu", "Refused", "stage", "torch.attach"} <= set(found)
+    silent = [name for name, thing in found.items()
+              if not (thing.__doc__ or "").strip() or thing.__doc__ == type(thing).__doc__]
+    assert silent == [], silent
+    import pydoc
+
+    import brim
+    first_screen = pydoc.plain(pydoc.render_doc(brim)).split("PACKAGE CONTENTS")[0]
+    assert first_screen.count("\n") <= 40 and max(map(len, first_screen.splitlines())) <= 106
+    missing = [name for name in brim.__all__ if name[0].islower() and name not in first_screen
+               and not name.endswith("_size")]
+    assert missing == [], missing
