@@ -41,6 +41,7 @@ SIGNAL_MS = 200  # Ctrl-C ends a wait so much later at most
 HOLD_OFF_S = 0.05  # a trim is answered so much later at most, after a burst
 _NO_SUCH_BURST = (1 << 64) - 1
 _INFINITE = float("inf")
+_RELEASED_MEANWHILE = "the lease was released while this call waited"
 _held: List["Lease"] = []  # of this process, in the order in which they were acquired
 
 
@@ -53,6 +54,10 @@ def _wait_ms(max_wait: Optional[float]) -> int:
     except TypeError:
         pass
     raise ValueError(f"max_wait={max_wait!r}: seconds from 0, or None for as long as it takes")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _encode(what: str, text: Optional[str]) -> Optional[bytes]:
@@ -120,8 +125,9 @@ class Lease:
         calls = Calls()
         calls.trim_callbacks, calls.stop_callbacks = self._trims, self._stops
         calls.acquire_start(self._claim())
-        self._wake, self._end, self._poller = _Pipe(), _Pipe(), None
-        calls.on_released = self._on_released
+        wake, end = _Pipe(), _Pipe()
+        calls.on_released = lambda: self._on_released(calls, wake, end)
+        self._wake, self._end, self._poller = wake, end, None
         self._calls, self.in_burst = calls, False
         return calls
 
@@ -145,8 +151,10 @@ class Lease:
             self.release()
             raise
         self._on_acquired()
-        threading.Thread(target=_dispatch, args=(self, calls, self._end), daemon=True,
-                         name=f"brim {self.name}").start()
+        end = self._end
+        if end is not None:  # None: another thread has released it already
+            threading.Thread(target=_dispatch, args=(self, calls, end), daemon=True,
+                             name=f"brim {self.name}").start()
         return self
 
     async def acquire_async(self) -> "Lease":
@@ -176,16 +184,20 @@ class Lease:
             self._loop.remove_reader(calls.fd())
         calls.release()
 
-    def _on_released(self) -> None:
+    def _on_released(self, calls: Calls, wake: "_Pipe", end: "_Pipe") -> None:
+        wake.write()
+        end.write()
+        # Whoever waits holds its pipe itself. Without this they would wait for the collector.
+        calls.on_released = _nothing
+        if self._calls is not calls:
+            return  # acquired again meanwhile, by another thread
         self.in_burst = False
         if self in _held:
             _held.remove(self)
-        self._tell_waiter()
+        self._wake = self._end = self._poller = None
         loop, self._loop = self._loop, None
         if loop is not None and self._futures and not loop.is_closed():
             loop.call_soon_threadsafe(self._settle)  # whoever releases may be another thread
-        if self._end:
-            self._end.write()
 
     def __enter__(self) -> "Lease":
         return self.acquire()
@@ -369,8 +381,9 @@ class Lease:
     # -- waiting
 
     def _tell_waiter(self) -> None:
-        if self._waiter_count and self._wake:
-            self._wake.write()
+        wake = self._wake
+        if self._waiter_count and wake:
+            wake.write()
 
     def _wait(self, is_over: Callable[[], bool], is_new: bool = False) -> None:
         """Until is_over() is true or raises; makes the library's steps meanwhile. is_new: what it
@@ -378,7 +391,8 @@ class Lease:
         if self._loop is not None:
             raise StateError("this lease is asyncio's: write `async with` here")
         calls, wake = self._open_calls(), self._wake
-        assert wake is not None  # made with the calls
+        if wake is None:
+            raise from_code(-14, _RELEASED_MEANWHILE)
         poller, self._poller = self._poller, None
         if poller is None:
             poller = select.poll()
@@ -397,8 +411,9 @@ class Lease:
         except StateError:
             if calls.is_open:
                 raise
-            raise from_code(-14, "the lease was released while this call waited") from None
-        self._poller = poller
+            raise from_code(-14, _RELEASED_MEANWHILE) from None
+        if self._wake is wake:
+            self._poller = poller
 
     def _on_readable(self) -> None:
         try:

@@ -323,3 +323,21 @@ def test_many_threads_take_turns_with_one_lease(machine):
         [thread.start() for thread in threads]
         [thread.join(120) for thread in threads]
     assert not failures and turns == ["busy"] * 400
+
+
+def test_leases_come_and_go_without_the_garbage_collector(machine):
+    """A descriptor that waits for it is one of a thousand that a process may have."""
+    import gc
+    gc.disable()
+    try:
+        counts = []
+        for _ in range(30):
+            with brim.lease("a", resident="1GiB", burst="1GiB") as lease, lease.burst():
+                pass
+            for thread in threading.enumerate():
+                if thread.name == "brim a":
+                    thread.join(60)
+            counts.append(len(os.listdir("/proc/self/fd")))
+    finally:
+        gc.enable()
+    assert counts[-1] <= counts[1], counts
