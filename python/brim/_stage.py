@@ -137,8 +137,10 @@ class Stage:
         try:
             torch = sys.modules.get("torch")
             if torch is not None and torch.cuda.is_available():
-                # The context comes before the measure: it stays as long as the process does.
-                torch.zeros(1, device="cuda")
+                # A context comes before the measure: it stays as long as the process does.
+                from .torch import devices
+                for device in devices(self.lease):
+                    torch.zeros(1, device=device)
                 torch.cuda.empty_cache()
                 self._had_context = True
             self._before = driver_bytes()

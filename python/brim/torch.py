@@ -152,6 +152,22 @@ def start_janitor(idle_bytes: Size = IDLE_BYTES, idle_s: float = IDLE_S) -> Jani
     return _janitor
 
 
+def devices(lease: Lease) -> List[str]:
+    """The gpus that this lease was granted, as torch names them: ["cuda:1"]. torch counts those of
+    CUDA_VISIBLE_DEVICES; where it tells no UUIDs (before 2.4), or knows none of the lease's,
+    ["cuda"]. Starts CUDA."""
+    cuda = sys.modules["torch"].cuda
+    granted, found = lease.gpu.split(","), []
+    for gpu in range(cuda.device_count()):
+        try:
+            uuid = str(cuda.get_device_properties(gpu).uuid)
+        except AttributeError:
+            break
+        if uuid in granted or f"GPU-{uuid}" in granted:
+            found.append(f"cuda:{gpu}")
+    return found or ["cuda"]
+
+
 def attach(lease: Lease, janitor: bool = True, idle_bytes: Size = IDLE_BYTES,
            idle_s: float = IDLE_S) -> None:
     """Lets torch's pool answer the lease's trims, starts the janitor, and lets functions under

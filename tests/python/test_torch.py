@@ -3,7 +3,10 @@
 numbers are the card's, the allocator is a hundred lines that behave as torch's does."""
 import json
 import subprocess
+import sys
+from pathlib import Path
 
+FAKE = Path(__file__).parent / "fake"
 MIB = 1 << 20
 START = """
 import json, subprocess, sys, threading
@@ -347,3 +350,28 @@ if child == 0:
     os._exit(0)
 """)
     assert done.stdout.splitlines() == ["0 None", "1", "0 True", "2 True"], done.stderr
+
+
+def test_the_granted_gpu_is_named_as_torch_counts_it(start_emulator, python_env):
+    """And a stage starts CUDA there, not on the first one."""
+    machine = start_emulator(gpu=["rtx4070ti", "rtx4090"])
+    path = f"{python_env['PYTHONPATH']}:{FAKE}"
+    done = machine.run(sys.executable, "-c", """
+import brim, brim.torch, torch
+from types import SimpleNamespace
+uuids = [gpu["uuid"][4:] for gpu in brim.ps()["gpus"]]
+with brim.lease("old", resident="1GiB", gpu=1) as lease:
+    print(brim.torch.devices(lease))                 # a torch that tells no UUIDs
+order = [1, 0]                                       # as CUDA_VISIBLE_DEVICES may turn them
+torch.cuda.device_count = lambda: 2
+torch.cuda.get_device_properties = lambda gpu: SimpleNamespace(uuid=uuids[order[gpu]])
+for gpu in ("0", "1", "0,1"):
+    with brim.lease("new", resident="1GiB", gpu=gpu) as lease:
+        print(brim.torch.devices(lease))
+zeros, asked = torch.zeros, []
+torch.zeros = lambda count, device: asked.append(device) or zeros(count)
+with brim.stage("s", resident="1GiB", gpu=1): pass
+print(asked)
+""", env={**python_env, "PYTHONPATH": path})
+    assert done.stdout.splitlines() == ["['cuda']", "['cuda:1']", "['cuda:0']",
+                                        "['cuda:0', 'cuda:1']", "['cuda:0']"], done.stderr
