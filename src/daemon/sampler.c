@@ -13,6 +13,7 @@
 #include "daemon/recorder.h"
 
 #define GAP_MIN_MS      10  /* between two questions, whoever wants them */
+#define HURRY_EVERY_MS  20  /* but the one after a release need not wait for that, so often */
 #define GAP_FAILED_MS   200 /* the same, while the driver does not answer as it should */
 #define PERIOD_MS       200
 #define DRAIN_MAX_MS    250
@@ -104,8 +105,10 @@ static uint64_t next_due_ms(struct daemon *daemon, uint64_t now_ms)
 
     if (daemon->holders.count > 0)
         sampler->active_until_ms = now_ms + ACTIVE_MS;
-    if (sampler->is_wanted)
-        due_ms = earlier(due_ms, last_ms + (is_failing ? GAP_FAILED_MS : GAP_MIN_MS));
+    if (sampler->is_wanted && sampler->is_hurried && now_ms >= sampler->hurry_from_ms)
+        due_ms = now_ms;
+    else if (sampler->is_wanted)
+        due_ms = last_ms + (is_failing ? GAP_FAILED_MS : GAP_MIN_MS);
     if (daemon->holders.draining_count > 0 && !is_failing)
         due_ms = earlier(due_ms, last_ms + sampler->drain_step_ms);
     if (now_ms < sampler->active_until_ms)
@@ -132,8 +135,11 @@ void sampler_plan(struct daemon *daemon)
         (void)uv_timer_stop(&sampler->timer);
         sampler->due_ms = CLOCK_NEVER_MS;
         if (helper_ask(daemon->helper)) {
+            if (now_ms < sampler->asked_at_ms + GAP_MIN_MS)
+                sampler->hurry_from_ms = now_ms + HURRY_EVERY_MS;
             sampler->asked_at_ms = now_ms;
             sampler->is_wanted = false;
+            sampler->is_hurried = false;
         }
         return;
     }
@@ -163,6 +169,7 @@ void sampler_want(struct daemon *daemon)
 void sampler_want_drain(struct daemon *daemon)
 {
     daemon->sampler.drain_step_ms = GAP_MIN_MS;
+    daemon->sampler.is_hurried = daemon->sampler.problem[0] == '\0';
     sampler_want(daemon);
 }
 

@@ -13,12 +13,17 @@
  * When facts are asked for. Nothing is granted on facts older than 250 ms, and an idle daemon
  * does not work:
  *
- *   somebody asks for memory, and the facts are older      at once; the request waits for them
- *   than 50 ms (a lease) or 200 ms (a burst)
- *   a holder ended, or frees                               at once, then 10 ms … 250 ms apart until
- * its bytes are seen back leases or waiters exist, or did a moment ago           every 200 ms
- *   somebody looked at the status of late                  every 2 s
- *   none of these                                          never
+ *   somebody asks for memory, and the facts are     at once; the request waits for them
+ *   older than 50 ms (a lease) or 200 ms (a burst)
+ *   a holder ended                                  at once, then 10 ms … 250 ms apart until its
+ *                                                   bytes are seen back
+ *   a holder frees                                  at once
+ *   leases or waiters exist, or did a moment ago    every 200 ms
+ *   somebody looked at the status of late           every 2 s
+ *   none of these                                   never
+ *
+ * Two questions are at least 10 ms apart; only the one after a holder's end, for which others may
+ * wait, comes sooner, once in 20 ms.
  */
 
 struct daemon;
@@ -37,6 +42,8 @@ struct sampler {
     uint64_t facts_at_ms;      /* when the one went out that was answered last; 0: none yet */
     uint64_t due_ms;           /* what the timer is set to */
     bool is_wanted;            /* ask as soon as the helper can */
+    bool is_hurried;           /* and a holder has ended since the last question */
+    uint64_t hurry_from_ms;    /* not sooner than that */
     uint64_t drain_step_ms;    /* the backoff while something drains; 0: nothing does */
     uint64_t active_until_ms;  /* a lease was here a moment ago */
     uint64_t watched_until_ms; /* somebody looks */
