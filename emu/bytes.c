@@ -5,10 +5,16 @@
  *
  * A page that was never written is a hole. Reading one through the mapping would make it real, so
  * reads look for holes first; zeros that are to be written over much memory make holes instead.
+ *
+ * Which pages (of 2 MiB) this process has made real it remembers in a bit each, so that giving back
+ * what was never touched costs no call of the kernel. The bits are set without a lock, before the
+ * bytes are touched, and cleared under the process's lock when the pages are given back: a program
+ * that still copies into what it frees gets what it asked for.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,8 +24,20 @@
 #define SMALL_READ_BYTES (2 * HOST_PAGE_BYTES) /* looking for holes costs more than it saves */
 #define HOLE_MIN_BYTES   (16 * HOST_PAGE_BYTES)
 
+void bytes_touch(const struct gpu *gpu, uint64_t offset, uint64_t bytes)
+{
+    const uint64_t end = bytes > 0 ? (offset + bytes - 1) / EMU_PAGE_BYTES + 1 : 0;
+
+    for (uint64_t page = offset / EMU_PAGE_BYTES; page < end; page++) {
+        const uint64_t bit = UINT64_C(1) << (page % 64);
+        if ((atomic_load_explicit(&gpu->written[page / 64], memory_order_relaxed) & bit) == 0)
+            (void)atomic_fetch_or(&gpu->written[page / 64], bit);
+    }
+}
+
 void bytes_write(const struct gpu *gpu, uint64_t offset, const void *from, size_t bytes)
 {
+    bytes_touch(gpu, offset, bytes);
     memcpy(gpu->bytes + offset, from, bytes);
 }
 
@@ -49,6 +67,7 @@ void bytes_read(const struct gpu *gpu, uint64_t offset, void *to, size_t bytes)
     unsigned char *out = to;
 
     if (bytes <= SMALL_READ_BYTES) {
+        bytes_touch(gpu, offset, bytes);
         memcpy(out, gpu->bytes + offset, bytes);
         return;
     }
@@ -74,12 +93,43 @@ void bytes_drop(const struct gpu *gpu, uint64_t offset, size_t bytes)
     errno = saved_errno;
 }
 
+/* Takes the page's bit; false if it had none. */
+static bool take_written(const struct gpu *gpu, uint64_t page)
+{
+    const uint64_t bit = UINT64_C(1) << (page % 64);
+
+    return (atomic_load_explicit(&gpu->written[page / 64], memory_order_relaxed) & bit) != 0 &&
+           (atomic_fetch_and(&gpu->written[page / 64], ~bit) & bit) != 0;
+}
+
+void bytes_wipe(const struct gpu *gpu, uint64_t offset, uint64_t bytes)
+{
+    const uint64_t end = (offset + bytes) / EMU_PAGE_BYTES;
+    uint64_t page = offset / EMU_PAGE_BYTES;
+
+    while (page < end) {
+        const uint64_t start = page;
+        if (page % 64 == 0 && end - page >= 64 && atomic_load(&gpu->written[page / 64]) == 0) {
+            page += 64;
+            continue;
+        }
+        while (page < end && take_written(gpu, page))
+            page++;
+        if (page > start)
+            bytes_drop(gpu, start * EMU_PAGE_BYTES, (page - start) * EMU_PAGE_BYTES);
+        else
+            page++;
+    }
+}
+
 static void fill_zero(const struct gpu *gpu, uint64_t offset, size_t bytes)
 {
-    if (bytes >= HOLE_MIN_BYTES)
+    if (bytes >= HOLE_MIN_BYTES) {
         bytes_drop(gpu, offset, bytes); /* zeroes what is no whole page */
-    else
-        memset(gpu->bytes + offset, 0, bytes);
+        return;
+    }
+    bytes_touch(gpu, offset, bytes);
+    memset(gpu->bytes + offset, 0, bytes);
 }
 
 void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gpu, uint64_t from,
@@ -94,10 +144,13 @@ void bytes_copy(const struct gpu *to_gpu, uint64_t to, const struct gpu *from_gp
         const size_t now = overlaps || bytes <= SMALL_READ_BYTES
                                ? bytes
                                : bytes_extent(from_gpu, from, bytes, &is_data);
-        if (is_data)
+        if (is_data) {
+            bytes_touch(to_gpu, to, now);
+            bytes_touch(from_gpu, from, now);
             memmove(to_gpu->bytes + to, from_gpu->bytes + from, now);
-        else
+        } else {
             fill_zero(to_gpu, to, now);
+        }
         to += now;
         from += now;
         bytes -= now;
@@ -121,5 +174,6 @@ void bytes_fill(const struct gpu *gpu, uint64_t offset, uint32_t value, unsigned
         fill_zero(gpu, offset, count * value_bytes);
         return;
     }
+    bytes_touch(gpu, offset, count * value_bytes);
     bytes_fill_host(gpu->bytes + offset, value, value_bytes, count);
 }

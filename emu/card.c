@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,19 +69,25 @@ void card_close(struct card *card)
 
 int card_charge(struct card *card, uint64_t bytes)
 {
-    if (bytes > card->info.capacity_bytes - card->used_bytes) {
-        card->oom_count++;
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    card->used_bytes += bytes;
-    if (card->used_bytes > card->peak_bytes)
-        card->peak_bytes = card->used_bytes;
-    return CUDA_SUCCESS;
+    if (books_take(&card->at, bytes, card->info.capacity_bytes))
+        return CUDA_SUCCESS;
+    card_count_oom(card);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void card_count_oom(const struct card *card)
+{
+    (void)atomic_fetch_add(&card->at.books->cards[card->at.card].oom_count, 1);
 }
 
 void card_release(struct card *card, uint64_t bytes)
 {
-    card->used_bytes -= bytes;
+    books_give(&card->at, bytes);
+}
+
+uint64_t card_used(const struct card *card)
+{
+    return books_used_bytes(card->at.books, card->at.card);
 }
 
 uint64_t card_wipe(struct card *card, uint64_t page, uint64_t page_count, uint64_t limit)

@@ -85,29 +85,38 @@ uint64_t checkpoint_give_back(struct server *server, pid_t pid)
     for (struct client *client = server->clients; client; client = client->next) {
         for (uint32_t gpu = 0; is_of(client, pid) && gpu < server->card_count; gpu++) {
             managed_leave(server, client, gpu);
-            const uint64_t bytes = client->used_bytes[gpu] - shared_bytes(client, gpu);
-            card_release(&server->cards[gpu], bytes);
-            client->used_bytes[gpu] -= bytes;
-            client->parked_bytes[gpu] += bytes;
-            all_bytes += bytes;
+            const uint64_t own_bytes = account_bytes(server, client, gpu);
+            const uint64_t ours_bytes = client->used_bytes[gpu] - shared_bytes(client, gpu);
+            card_release(&server->cards[gpu], own_bytes + ours_bytes);
+            client->taken_over_bytes[gpu] += own_bytes;
+            client->used_bytes[gpu] -= ours_bytes;
+            client->parked_own_bytes[gpu] = own_bytes;
+            client->parked_bytes[gpu] = own_bytes + ours_bytes;
+            all_bytes += own_bytes + ours_bytes;
         }
     }
     return all_bytes;
 }
 
-/* As much as there is, up to what was given back. True: all of it. */
+/* As much as there is, up to what was given back. True: all of it. Then its own part is its own
+ * again; a process that got less never runs again, and all is ours to give back. */
 static bool take_again(struct card *card, struct client *client, uint32_t gpu)
 {
     const uint64_t wanted = client->parked_bytes[gpu];
-    const uint64_t free_bytes = card->info.capacity_bytes - card->used_bytes;
-    const uint64_t bytes =
-        wanted <= free_bytes ? wanted : free_bytes / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
+    uint64_t bytes = 0;
 
-    if (card_charge(card, bytes) != CUDA_SUCCESS)
-        return false;
+    do {
+        const uint64_t free_bytes = card->info.capacity_bytes - card_used(card);
+        bytes = wanted <= free_bytes ? wanted : free_bytes / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
+    } while (!books_take(&card->at, bytes, card->info.capacity_bytes));
     client->used_bytes[gpu] += bytes;
     client->parked_bytes[gpu] -= bytes;
-    return bytes == wanted;
+    if (bytes < wanted)
+        return false;
+    client->used_bytes[gpu] -= client->parked_own_bytes[gpu];
+    client->taken_over_bytes[gpu] -= client->parked_own_bytes[gpu];
+    client->parked_own_bytes[gpu] = 0;
+    return true;
 }
 
 /* Of 3518 MB that were free a restore of 8804 MB kept 3496, and of 8184 it kept 8104, for no
@@ -120,7 +129,7 @@ int checkpoint_take_again(struct server *server, pid_t pid)
         for (uint32_t gpu = 0; is_of(client, pid) && gpu < server->card_count && is_whole; gpu++) {
             is_whole = take_again(&server->cards[gpu], client, gpu);
             if (!is_whole)
-                server->cards[gpu].oom_count++;
+                card_count_oom(&server->cards[gpu]);
         }
     }
     for (struct client *client = server->clients; client; client = client->next)
@@ -183,7 +192,8 @@ uint64_t checkpoint_time_ns(const struct server *server, pid_t pid, bool is_save
     }
     for (const struct client *client = server->clients; client; client = client->next) {
         for (uint32_t gpu = 0; is_of(client, pid) && gpu < server->card_count; gpu++) {
-            const uint64_t bytes = is_save ? client->used_bytes[gpu] : client->parked_bytes[gpu];
+            const uint64_t bytes =
+                is_save ? holding_bytes(server, client, gpu) : client->parked_bytes[gpu];
             const uint64_t mbps = server->cards[gpu].info.compute_major == 9 ? H100_MBPS
                                   : is_save                                  ? rate->save_mbps
                                                                              : rate->load_mbps;

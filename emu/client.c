@@ -3,9 +3,9 @@
 /*
  * A client: one connection of an emulated library, which stands for its process.
  *
- * It ends when the connection does or when the process does, whichever is first: a forked child
- * that carries a copy of the descriptor must not keep its dead parent's memory alive. Whatever it
- * sends, the worst that happens is that its own connection is closed.
+ * What it holds ends when the connection does or when the process does, whichever is first: a
+ * forked child that carries a copy of the descriptor must not keep its dead parent's memory alive.
+ * Whatever it sends, the worst that happens is that its own connection is closed.
  */
 
 #include "client.h"
@@ -33,6 +33,7 @@ static void client_close(struct server *server, struct client *client)
     checkpoint_close(server, client);
     checkpoint_forget(server, client);
     holding_end(server, client);
+    account_close(server, client);
     server_unwatch(server, &client->socket_watch);
     server_unwatch(server, &client->process_watch);
     fd_close(&client->fd);
@@ -47,6 +48,21 @@ static void client_close(struct server *server, struct client *client)
     server->client_count--;
     if (!server->is_listening)
         server->is_listening = server_watch(server, &server->listener) == 0;
+}
+
+/* The connection has ended. A process with an account is still waited for: until it has ended, or
+ * has begun another program, it can write to its account. */
+static void client_hang_up(struct server *server, struct client *client)
+{
+    if (client->account == 0) {
+        client_close(server, client);
+        return;
+    }
+    account_end(server, client);
+    holding_end(server, client);
+    server_unwatch(server, &client->socket_watch);
+    client->socket_watch.fd = -1;
+    fd_close(&client->fd);
 }
 
 void client_close_all(struct server *server)
@@ -122,6 +138,18 @@ static int say_hello(const struct server *server, struct client *client,
     answer->reply.values[1] = server->options.is_async_late ? EMU_HELLO_ASYNC_LATE : 0;
     answer->reply.values[2] = server->number;
     return 0;
+}
+
+static int answer_books(struct server *server, struct client *client,
+                        const struct emu_request *request, struct answer *answer)
+{
+    if (client->role != EMU_ROLE_CUDA || request->args[0] > EMU_BOOKS_GONE)
+        return -EPROTO;
+    answer->reply.status = account_open(server, client);
+    answer->reply.values[0] = client->account;
+    if (answer->reply.status == CUDA_SUCCESS)
+        answer->fd = request->args[0] == EMU_BOOKS_FILE ? server->books_fd : server->gone_fd;
+    return send_answer(client, answer);
 }
 
 static int answer_stats(struct server *server, const struct client *client, struct answer *answer)
@@ -227,18 +255,18 @@ static int handle_gpu_request(struct server *server, struct client *client,
     case EMU_CONTEXT_REMOVE:
         answer->reply.status = holding_remove_context(server, client, request->gpu);
         break;
-    case EMU_ALLOC:
-        answer->reply.status = holding_alloc(server, client, request, &answer->reply.values[0]);
+    case EMU_LEASE:
+        answer->reply.status = lease_open(server, client, request, answer->reply.values);
         break;
-    case EMU_FREE:
-        answer->reply.status = holding_free(server, client, request);
+    case EMU_UNLEASE:
+        answer->reply.status = lease_close(server, client, request);
         break;
     case EMU_MEMORY:
         answer->reply.values[0] = card->info.capacity_bytes;
-        answer->reply.values[1] = card->used_bytes;
+        answer->reply.values[1] = card_used(card);
         break;
-    case EMU_CREATE:
-        answer->reply.status = shared_create(server, client, request, &answer->reply.values[0]);
+    case EMU_ADOPT:
+        answer->reply.status = shared_adopt(server, client, request);
         break;
     case EMU_DROP:
         answer->reply.status = shared_drop(server, client, request, &answer->reply.values[0]);
@@ -252,11 +280,11 @@ static int handle_gpu_request(struct server *server, struct client *client,
     case EMU_MANAGED:
         answer->reply.status = managed_set(server, client, request, &answer->reply.values[0]);
         break;
+    case EMU_ROOM:
+        answer->reply.values[0] = managed_make_room(server, request->gpu, request->args[0]);
+        break;
     case EMU_EXPORT:
         return answer_export(server, client, request, answer);
-    case EMU_COUNT_OOM:
-        card->oom_count++;
-        break;
     case EMU_FAULT:
         answer->reply.status = report_fault(server, client, request);
         break;
@@ -287,6 +315,8 @@ static int handle_request(struct server *server, struct client *client,
         answer.reply.status = shared_import(server, client, fd, answer.reply.values);
         return send_answer(client, &answer);
     }
+    if (request->op == EMU_BOOKS)
+        return answer_books(server, client, request, &answer);
     if (request->op == EMU_CONTROL)
         return obey(server, client, request, &answer);
     if (request->op == EMU_STATS)
@@ -331,7 +361,7 @@ static void on_packet(struct server *server, struct watch *watch)
         return;
     if (got < (ssize_t)EMU_REQUEST_BYTES || got > (ssize_t)sizeof(request) ||
         handle_request(server, client, &request, (size_t)got, fd) < 0)
-        client_close(server, client);
+        client_hang_up(server, client);
 }
 
 static void on_process_end(struct server *server, struct watch *watch)

@@ -21,7 +21,7 @@
 /* Addresses for each byte of the memfds: room for reservations that are never filled. */
 #define ADDRESS_SPARE 2
 
-struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED };
+struct cuda cuda = { .lock = PTHREAD_MUTEX_INITIALIZER, .link = LINK_CLOSED, .gone_fd = -1 };
 __thread bool cuda_is_in_callback;
 
 /* A forked child finds the lock as it was in the parent, perhaps taken for ever: look first. */
@@ -76,12 +76,10 @@ CUresult cuda_ask(enum emu_op op, const struct gpu *gpu, uint64_t arg, struct em
     return status < 0 ? CUDA_ERROR_UNKNOWN : (CUresult)status;
 }
 
-CUresult cuda_count_oom(const struct gpu *gpu)
+/* A bit a page, in whole words. */
+static size_t written_bytes(const struct gpu *gpu)
 {
-    struct emu_reply reply = { 0 };
-
-    (void)cuda_ask(EMU_COUNT_OOM, gpu, 0, &reply);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    return (gpu->info.space_bytes / EMU_PAGE_BYTES / 64 + 1) * sizeof(uint64_t);
 }
 
 static int open_gpu(struct gpu *gpu, uint32_t server_index)
@@ -89,8 +87,7 @@ static int open_gpu(struct gpu *gpu, uint32_t server_index)
     const struct emu_request request = { .op = EMU_GPU_INFO, .gpu = server_index, .args = { 1 } };
     struct emu_reply reply = { 0 };
 
-    gpu->server_index = server_index;
-    gpu->memfd = -1;
+    *gpu = (struct gpu){ .server_index = server_index, .memfd = -1 };
     const int r =
         link_call_payload(&cuda.link, &request, &reply, &gpu->info, sizeof(gpu->info), &gpu->memfd);
     if (r != 0 || gpu->memfd < 0)
@@ -102,13 +99,21 @@ static int open_gpu(struct gpu *gpu, uint32_t server_index)
     gpu->bytes = bytes;
     /* A child has no business with it, and need not copy its page tables. */
     (void)madvise(bytes, gpu->info.space_bytes, MADV_DONTFORK);
-    return 0;
+    void *const written = mmap(NULL, written_bytes(gpu), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (written == MAP_FAILED)
+        return -ENOMEM;
+    gpu->written = written;
+    return spans_init(&gpu->places, 0);
 }
 
 static void close_gpu(struct gpu *gpu)
 {
     if (gpu->bytes)
         (void)munmap(gpu->bytes, gpu->info.space_bytes);
+    if (gpu->written)
+        (void)munmap((void *)(uintptr_t)gpu->written, written_bytes(gpu));
+    spans_deinit(&gpu->places);
     if (gpu->memfd >= 0)
         (void)close(gpu->memfd);
     *gpu = (struct gpu){ .memfd = -1 };
@@ -178,6 +183,8 @@ static int open_gpus(uint32_t count)
     uint64_t space_bytes = 0;
     int r = 0;
 
+    for (uint32_t i = 0; i < count; i++)
+        all[i] = (struct gpu){ .memfd = -1 };
     for (uint32_t i = 0; i < count && r == 0; i++) {
         r = open_gpu(&all[i], i);
         space_bytes += ADDRESS_SPARE * all[i].info.space_bytes;
@@ -193,22 +200,6 @@ static int open_gpus(uint32_t count)
     return r;
 }
 
-static CUresult initialise(void)
-{
-    struct emu_reply hello = { 0 };
-    int r = link_open(&cuda.link, EMU_ROLE_CUDA, &hello);
-
-    if (r != 0)
-        return CUDA_ERROR_NO_DEVICE;
-    cuda.is_late = (hello.values[1] & EMU_HELLO_ASYNC_LATE) != 0;
-    cuda.emulator = hello.values[2];
-    r = hello.values[0] > EMU_GPU_MAX ? -EPROTO : open_gpus((uint32_t)hello.values[0]);
-    if (r == 0 && cuda.gpu_count > 0)
-        return CUDA_SUCCESS;
-    link_close(&cuda.link);
-    return r == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_OPERATING_SYSTEM;
-}
-
 /* As before cuInit, which can be tried again. */
 static void uninitialise(void)
 {
@@ -218,25 +209,48 @@ static void uninitialise(void)
     link_close(&cuda.link);
 }
 
+static CUresult initialise(void)
+{
+    struct emu_reply hello = { 0 };
+    int r = link_open(&cuda.link, EMU_ROLE_CUDA, &hello);
+
+    if (r != 0)
+        return CUDA_ERROR_NO_DEVICE;
+    /* Before the process has an account, which it keeps until it ends. */
+    const int32_t ordered = orders_check(cuda.link.orders, "cuInit");
+    if (ordered != 0) {
+        uninitialise();
+        return (CUresult)ordered;
+    }
+    cuda.is_late = (hello.values[1] & EMU_HELLO_ASYNC_LATE) != 0;
+    cuda.emulator = hello.values[2];
+    r = hello.values[0] > EMU_GPU_MAX ? -EPROTO : open_gpus((uint32_t)hello.values[0]);
+    const bool is_blind = r == 0 && cuda.gpu_count == 0;
+    if (r == 0 && !is_blind)
+        r = places_open();
+    if (r == 0 && !is_blind)
+        return CUDA_SUCCESS;
+    uninitialise();
+    return is_blind ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
 CUresult cuInit(unsigned int flags)
 {
     const int saved_errno = errno;
+    CUresult status = CUDA_SUCCESS;
 
     if (flags != 0)
         return CUDA_ERROR_INVALID_VALUE;
     if (link_is_inherited(&cuda.link))
         return CUDA_ERROR_NOT_INITIALIZED;
     (void)pthread_mutex_lock(&cuda.lock);
-    const bool was_open = cuda.link.fd >= 0;
-    CUresult status = was_open ? CUDA_SUCCESS : initialise();
-    const int32_t ordered = status == CUDA_SUCCESS ? orders_check(cuda.link.orders, "cuInit") : 0;
-    if (ordered != 0) {
-        status = (CUresult)ordered;
-        if (!was_open)
-            uninitialise();
+    if (cuda.link.fd >= 0) {
+        status = (CUresult)orders_check(cuda.link.orders, "cuInit");
+    } else {
+        status = initialise();
+        if (status == CUDA_SUCCESS)
+            restore_start();
     }
-    if (status == CUDA_SUCCESS && !was_open)
-        restore_start();
     errno = saved_errno;
     return cuda_leave(status);
 }

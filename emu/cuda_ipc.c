@@ -21,16 +21,22 @@
 
 _Static_assert(sizeof(struct ipc_place) == CU_IPC_HANDLE_SIZE, "a place fills a handle");
 
-CUresult ipc_share(const struct gpu *gpu, uint64_t offset, struct ipc_place *ret_place)
+CUresult ipc_share(struct range *range, struct ipc_place *ret_place)
 {
+    struct gpu *const gpu = &cuda.gpus[range->gpu];
     struct emu_reply reply = { 0 };
-    const CUresult status = cuda_ask(EMU_SHARE, gpu, offset, &reply);
+    CUresult status = CUDA_SUCCESS;
 
+    if (!range->is_shared)
+        status = cuda_share(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
+    range->is_shared = status == CUDA_SUCCESS;
+    if (status == CUDA_SUCCESS)
+        status = cuda_ask(EMU_SHARE, gpu, range->offset, &reply);
     if (status == CUDA_SUCCESS)
         *ret_place = (struct ipc_place){ .kind = IPC_MEMORY,
                                          .emulator = cuda.emulator,
                                          .serial = reply.values[0],
-                                         .offset = offset,
+                                         .offset = range->offset,
                                          .gpu = gpu->server_index,
                                          .pid = (uint32_t)getpid() };
     return status;
@@ -98,10 +104,9 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr address)
     if (!handle || !ipc_is_capable(address) || !space_find(address, &place))
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     struct range *const range = space_range(address);
-    status = ipc_share(place.gpu, range->offset, &shared);
+    status = ipc_share(range, &shared);
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
-    range->is_shared = true;
     shared.start = place.base - range->base;
     shared.bytes = range->block ? EMU_PAGE_BYTES : place.bytes;
     memcpy(handle, &shared, sizeof(shared));

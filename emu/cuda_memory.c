@@ -9,18 +9,19 @@
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
     struct CUctx_st *context = NULL;
-    struct emu_reply reply = { 0 };
+    uint64_t used_bytes = 0;
     CUresult status = cuda_enter_context(&context);
 
     if (status != CUDA_SUCCESS)
         return status;
-    status = cuda_ask(EMU_MEMORY, &cuda.gpus[context->gpu], 0, &reply);
+    const struct gpu *const gpu = &cuda.gpus[context->gpu];
+    status = cuda_used(gpu, &used_bytes);
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     if (free_bytes)
-        *free_bytes = reply.values[0] - reply.values[1];
+        *free_bytes = gpu->info.capacity_bytes - used_bytes;
     if (total_bytes)
-        *total_bytes = reply.values[0];
+        *total_bytes = gpu->info.capacity_bytes;
     return cuda_leave(CUDA_SUCCESS);
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "books.h"
 #include "cuda/cuda.h"
 #include "cuda/pool.h"
 #include "handles.h"
@@ -23,6 +24,7 @@
  *   cuda_host.c     pinned host memory             cuda_entry.c    cuGetProcAddress
  *   vmm.h           addresses and memory apart     restore.h       checkpoints
  *   bytes.c         the bytes themselves           stream.h        streams and events
+ *   places.c        what is charged, and where it lies
  */
 
 struct block;
@@ -34,7 +36,7 @@ struct pool;
 struct reservation;
 struct stream;
 
-/* What cuMemAlloc has taken from the server: an allocation, or a block of small ones; or what
+/* What cuMemAlloc has taken from the card: an allocation, or a block of small ones; or what
  * cuMemMap has mapped, which belongs to no context. */
 struct range {
     struct range *previous, *next; /* of the context */
@@ -55,11 +57,15 @@ struct range {
 
 struct gpu {
     struct emu_gpu_info info;
-    uint32_t server_index;    /* CUDA_VISIBLE_DEVICES may leave out and reorder */
-    int memfd;                /* owned */
-    unsigned char *bytes;     /* owned mapping of the whole memfd */
-    struct CUctx_st *primary; /* owned; NULL while inactive */
-    CUcontext primary_handle; /* stays the same over activations */
+    uint32_t server_index;     /* CUDA_VISIBLE_DEVICES may leave out and reorder */
+    int memfd;                 /* owned */
+    unsigned char *bytes;      /* owned mapping of the whole memfd */
+    _Atomic uint64_t *written; /* owned: a bit a page of it, set where there may be bytes of ours */
+    struct spans places;       /* of what is leased to us, the free ones, in pages */
+    uint64_t idle_pages;       /* in them */
+    uint64_t idle_most_pages;  /* more than that goes back to the server */
+    struct CUctx_st *primary;  /* owned; NULL while inactive */
+    CUcontext primary_handle;  /* stays the same over activations */
     uint32_t primary_count;
     uint32_t primary_flags;
     CUmemoryPool pool; /* chosen for it; NULL, or one that is gone: its default */
@@ -80,6 +86,9 @@ struct CUctx_st {
 struct cuda {
     pthread_mutex_t lock;
     struct link link;
+    struct books *books; /* owned mapping */
+    uint32_t account;    /* this process's in the books */
+    int gone_fd;       /* owned: polls readable while the server has ends of processes to settle */
     bool is_late;      /* --async=late */
     uint64_t emulator; /* the number of the one that we are connected to */
     bool is_failed;    /* a checkpoint has broken it: calls that need a context fail */
@@ -115,6 +124,18 @@ CUresult cuda_leave(CUresult status);
 
 /* One request about a gpu of this process to the server; a lost server is CUDA_ERROR_UNKNOWN. */
 CUresult cuda_ask(enum emu_op op, const struct gpu *gpu, uint64_t arg, struct emu_reply *ret_reply);
+
+/* places.c: the books and the places, once a process. -errno. */
+int places_open(void);
+/* Whole pages of the card: charged, with a place in its file, all zeros; and back again. */
+CUresult cuda_take(struct gpu *gpu, uint64_t bytes, uint64_t *ret_offset);
+void cuda_give(struct gpu *gpu, uint64_t offset, uint64_t bytes);
+/* What was taken becomes memory that other processes can refer to: this process has one reference,
+ * which ends with EMU_DROP in place of cuda_give(). */
+CUresult cuda_share(struct gpu *gpu, uint64_t offset, uint64_t bytes);
+/* What is in use on the card, of all processes. */
+CUresult cuda_used(const struct gpu *gpu, uint64_t *ret_bytes);
+/* Returns CUDA_ERROR_OUT_OF_MEMORY. */
 CUresult cuda_count_oom(const struct gpu *gpu);
 
 /* cuda_device.c: valid device number. */
@@ -178,5 +199,9 @@ size_t bytes_extent(const struct gpu *gpu, uint64_t offset, size_t bytes, bool *
 /* The same where the host has them. */
 void bytes_fill_host(unsigned char *to, uint32_t value, unsigned value_bytes, size_t count);
 void bytes_drop(const struct gpu *gpu, uint64_t offset, size_t bytes);
+/* Zeros again, before the place is somebody else's. */
+void bytes_wipe(const struct gpu *gpu, uint64_t offset, uint64_t bytes);
+/* Whoever else writes through gpu->bytes says so first: what was not written is not wiped. */
+void bytes_touch(const struct gpu *gpu, uint64_t offset, uint64_t bytes);
 
 #endif

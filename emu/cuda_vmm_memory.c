@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Physical memory and its handles. The server counts the references of all processes; this process
- * has one there for each memory here, which an import makes anew.
+ * Physical memory and its handles. Memory is this process's own until it is exported for the first
+ * time; from then on the server counts the references of all processes. This process has one there
+ * for each memory here, which an import makes anew.
  */
 
 #include <errno.h>
@@ -21,13 +22,22 @@ struct memory *vmm_memory(CUmemGenericAllocationHandle handle)
     return memory && memory->handle_count > 0 ? memory : NULL;
 }
 
-void vmm_settle(struct memory *memory)
+static void give_back(const struct memory *memory)
 {
+    struct gpu *const gpu = &cuda.gpus[memory->gpu];
     struct emu_reply reply = { 0 };
 
+    if (memory->is_shared)
+        (void)cuda_ask(EMU_DROP, gpu, memory->offset, &reply);
+    else
+        cuda_give(gpu, memory->offset, memory->bytes);
+}
+
+void vmm_settle(struct memory *memory)
+{
     if (memory->handle_count > 0 || memory->mapping_count > 0)
         return;
-    (void)cuda_ask(EMU_DROP, &cuda.gpus[memory->gpu], memory->offset, &reply);
+    give_back(memory);
     handle_free(&cuda.memories, (const void *)(uintptr_t)memory->handle); /* NOLINT: a number */
     free(memory);
 }
@@ -55,10 +65,9 @@ static CUresult check_properties(const CUmemAllocationProp *properties)
     return vmm_check_location(&properties->location);
 }
 
-/* The server's reference is the new memory's, or given back. */
+/* The bytes, or the server's reference, are the new memory's, or given back. */
 static CUresult memory_new(const struct memory *like, struct memory **ret_memory)
 {
-    struct emu_reply reply = { 0 };
     struct memory *const memory = malloc(sizeof(*memory));
 
     if (memory) {
@@ -69,7 +78,7 @@ static CUresult memory_new(const struct memory *like, struct memory **ret_memory
         memory->handle_count = 1;
     }
     if (!memory || memory->handle == 0) {
-        (void)cuda_ask(EMU_DROP, &cuda.gpus[like->gpu], like->offset, &reply);
+        give_back(like);
         free(memory);
         return cuda_count_oom(&cuda.gpus[like->gpu]);
     }
@@ -80,7 +89,6 @@ static CUresult memory_new(const struct memory *like, struct memory **ret_memory
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
                      const CUmemAllocationProp *properties, unsigned long long flags)
 {
-    struct emu_reply reply = { 0 };
     struct memory *made = NULL;
     CUresult status = cuda_enter();
 
@@ -95,8 +103,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
                              .bytes = bytes,
                              .properties = *properties };
     memory.properties.allocFlags.compressionType = 0; /* a hint that is not taken */
-    status = cuda_ask(EMU_CREATE, &cuda.gpus[memory.gpu], bytes, &reply);
-    memory.offset = reply.values[0];
+    status = cuda_take(&cuda.gpus[memory.gpu], bytes, &memory.offset);
     if (status == CUDA_SUCCESS)
         status = memory_new(&memory, &made);
     if (status == CUDA_SUCCESS)
@@ -162,13 +169,21 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *properties,
     return cuda_leave(CUDA_SUCCESS);
 }
 
-static CUresult export_fd(const struct memory *memory, int *ret_fd)
+static CUresult export_fd(struct memory *memory, int *ret_fd)
 {
+    struct gpu *const gpu = &cuda.gpus[memory->gpu];
     const struct emu_request request = { .op = EMU_EXPORT,
-                                         .gpu = cuda.gpus[memory->gpu].server_index,
+                                         .gpu = gpu->server_index,
                                          .args = { memory->offset } };
     struct emu_reply reply = { 0 };
     int fd = -1;
+
+    if (!memory->is_shared) {
+        const CUresult shared = cuda_share(gpu, memory->offset, memory->bytes);
+        if (shared != CUDA_SUCCESS)
+            return shared;
+        memory->is_shared = true;
+    }
     const int status = link_call_payload(&cuda.link, &request, &reply, NULL, 0, &fd);
 
     if (status < 0)
@@ -187,7 +202,7 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 
     if (status != CUDA_SUCCESS)
         return status;
-    const struct memory *const memory = vmm_memory(handle);
+    struct memory *const memory = vmm_memory(handle);
     if (!shareable || !memory || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
         (memory->properties.requestedHandleTypes & type) == 0 || flags != 0)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
@@ -218,6 +233,7 @@ static CUresult import_fd(int fd, struct memory **ret_memory)
         .gpu = (uint32_t)gpu,
         .offset = reply.values[0],
         .bytes = reply.values[1],
+        .is_shared = true,
         .properties = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
                         .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
                         .location = { CU_MEM_LOCATION_TYPE_DEVICE, gpu } },

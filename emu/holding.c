@@ -6,6 +6,7 @@
  */
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "client.h"
@@ -13,25 +14,6 @@
 #include "shared.h"
 
 #define WIPE_PAGES_AT_ONCE UINT64_C(16)
-
-static void link_extent(struct extent **list, struct extent *extent)
-{
-    extent->previous = NULL;
-    extent->next = *list;
-    if (*list)
-        (*list)->previous = extent;
-    *list = extent;
-}
-
-static void unlink_extent(struct extent **list, struct extent *extent)
-{
-    if (extent->previous)
-        extent->previous->next = extent->next;
-    else
-        *list = extent->next;
-    if (extent->next)
-        extent->next->previous = extent->previous;
-}
 
 static void free_place(struct server *server, struct extent *extent)
 {
@@ -41,29 +23,45 @@ static void free_place(struct server *server, struct extent *extent)
     free(extent);
 }
 
-/* All that the client held: its places are wiped later, its bytes come back now or after the lag.
- */
+uint64_t holding_bytes(const struct server *server, const struct client *client, uint32_t gpu)
+{
+    return client->used_bytes[gpu] + account_bytes(server, client, gpu);
+}
+
+/* Moves what the client holds into bytes: it holds nothing any more. True if that is something. */
+static bool collect(struct server *server, struct client *client, uint64_t bytes[EMU_GPU_MAX])
+{
+    bool is_some = false;
+
+    for (uint32_t i = 0; i < server->card_count; i++) {
+        const uint64_t charged_bytes = account_bytes(server, client, i);
+        bytes[i] = client->used_bytes[i] + charged_bytes;
+        client->used_bytes[i] = 0;
+        client->taken_over_bytes[i] += charged_bytes;
+        is_some = is_some || bytes[i] > 0;
+    }
+    return is_some;
+}
+
 void holding_end(struct server *server, struct client *client)
 {
     struct late *const late =
         server->options.free_lag_ms > 0 ? calloc(1, sizeof(struct late)) : NULL;
+    uint64_t bytes[EMU_GPU_MAX] = { 0 };
 
     shared_end(server, client);
     while (client->extents) {
         struct extent *const extent = client->extents;
-        unlink_extent(&client->extents, extent);
-        server->cards[extent->gpu].by_page[extent->page] = NULL;
-        extent->owner = NULL;
-        link_extent(&server->wipe, extent);
+        extent_unlink(&client->extents, extent);
+        extent_link(&server->wipe, extent);
     }
-    for (uint32_t i = 0; i < server->card_count; i++) {
-        if (late)
-            late->bytes[i] = client->used_bytes[i];
-        else
-            card_release(&server->cards[i], client->used_bytes[i]);
-    }
-    if (!late)
+    if (!collect(server, client, bytes) || !late) {
+        for (uint32_t i = 0; i < server->card_count; i++)
+            card_release(&server->cards[i], bytes[i]);
+        free(late);
         return;
+    }
+    memcpy(late->bytes, bytes, sizeof(bytes));
     late->due_ms = clock_after_ms(clock_now_ms(), server->options.free_lag_ms);
     *server->late_last = late;
     server->late_last = &late->next;
@@ -96,7 +94,7 @@ bool holding_wipe_some(struct server *server)
         card->spans.taken_count++; /* its rest is still one taken span */
         return true;
     }
-    unlink_extent(&server->wipe, extent);
+    extent_unlink(&server->wipe, extent);
     free(extent);
     return server->wipe != NULL;
 }
@@ -130,71 +128,6 @@ int holding_remove_context(struct server *server, struct client *client, uint32_
     return CUDA_SUCCESS;
 }
 
-int holding_alloc(struct server *server, struct client *client, const struct emu_request *request,
-                  uint64_t *ret_offset)
-{
-    struct card *const card = &server->cards[request->gpu];
-    const uint64_t bytes = request->args[0];
-    struct extent *extent = NULL;
-
-    if (bytes == 0 || bytes % EMU_PAGE_BYTES != 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    const int status = managed_charge(server, request->gpu, bytes);
-    if (status != CUDA_SUCCESS)
-        return status;
-    extent = calloc(1, sizeof(*extent));
-    if (!extent || spans_take(&card->spans, bytes / EMU_PAGE_BYTES, &extent->page) < 0) {
-        free(extent);
-        card_release(card, bytes);
-        card->oom_count++;
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    extent->owner = client;
-    extent->gpu = request->gpu;
-    extent->page_count = bytes / EMU_PAGE_BYTES;
-    link_extent(&client->extents, extent);
-    card->by_page[extent->page] = extent;
-    card->allocations++;
-    client->used_bytes[request->gpu] += bytes;
-    *ret_offset = extent->page * EMU_PAGE_BYTES;
-    return CUDA_SUCCESS;
-}
-
-/* The library has already punched the hole, at its own expense. */
-int holding_free(struct server *server, struct client *client, const struct emu_request *request)
-{
-    struct card *const card = &server->cards[request->gpu];
-    const uint64_t page = request->args[0] / EMU_PAGE_BYTES;
-
-    if (request->args[0] >= card->info.space_bytes)
-        return CUDA_ERROR_INVALID_VALUE;
-    struct extent *const extent = card->by_page[page];
-    if (!extent || extent->memory || extent->owner != client)
-        return CUDA_ERROR_INVALID_VALUE;
-    const uint64_t bytes = extent->page_count * EMU_PAGE_BYTES;
-    card->by_page[page] = NULL;
-    unlink_extent(&client->extents, extent);
-    client->used_bytes[request->gpu] -= bytes;
-    card_release(card, bytes);
-    free_place(server, extent);
-    return CUDA_SUCCESS;
-}
-
-void holding_detach(struct client *client, struct extent *extent)
-{
-    unlink_extent(&client->extents, extent);
-    extent->owner = NULL;
-    client->used_bytes[extent->gpu] -= extent->page_count * EMU_PAGE_BYTES;
-}
-
-void holding_attach(struct client *client, struct extent *extent)
-{
-    link_extent(&client->extents, extent);
-    extent->owner = client;
-    extent->memory = NULL;
-    client->used_bytes[extent->gpu] += extent->page_count * EMU_PAGE_BYTES;
-}
-
 /* Each process once, whatever number of connections it has. */
 uint32_t holding_list(const struct server *server, uint32_t gpu,
                       struct emu_process list[EMU_PROCESS_MAX])
@@ -203,7 +136,8 @@ uint32_t holding_list(const struct server *server, uint32_t gpu,
 
     for (const struct client *client = server->clients; client; client = client->next) {
         uint32_t at = 0;
-        if (client->used_bytes[gpu] == 0 || client->is_unlisted)
+        const uint64_t bytes = holding_bytes(server, client, gpu);
+        if (bytes == 0 || client->is_unlisted)
             continue;
         while (at < count && list[at].pid != (uint32_t)client->pid)
             at++;
@@ -211,7 +145,7 @@ uint32_t holding_list(const struct server *server, uint32_t gpu,
             break;
         if (at == count)
             list[count++] = (struct emu_process){ .pid = (uint32_t)client->pid };
-        list[at].used_bytes += client->used_bytes[gpu];
+        list[at].used_bytes += bytes;
     }
     return count;
 }

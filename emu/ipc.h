@@ -38,8 +38,8 @@ struct import {
     uint64_t count;    /* times that it was opened */
 };
 
-/* Share the memory at an offset of the gpu: *ret_place names it, but for the allocation in it. */
-CUresult ipc_share(const struct gpu *gpu, uint64_t offset, struct ipc_place *ret_place);
+/* Share the memory of a range: *ret_place names it, but for the allocation in it. */
+CUresult ipc_share(struct range *range, struct ipc_place *ret_place);
 /* Refer to what another process has shared. */
 CUresult ipc_refer(const struct ipc_place *place, uint64_t *ret_bytes);
 /* This process's reference goes. Reports what other processes still use. */

@@ -11,7 +11,7 @@
 
 static uint64_t free_bytes(const struct card *card)
 {
-    return card->info.capacity_bytes - card->used_bytes;
+    return card->info.capacity_bytes - card_used(card);
 }
 
 static void give_back(struct card *card, struct client *client, uint32_t gpu, uint64_t bytes)
@@ -21,14 +21,18 @@ static void give_back(struct card *card, struct client *client, uint32_t gpu, ui
     card_release(card, bytes);
 }
 
-/* Managed memory goes to the host until so much is free, or none of it is left. */
+/* Managed memory goes to the host until so much is free, or none of it is left. What is free
+ * changes meanwhile: other processes take and give as they like. */
 static void make_room(struct server *server, uint32_t gpu, uint64_t bytes,
                       const struct client *but_not)
 {
     struct card *const card = &server->cards[gpu];
 
-    for (struct client *it = server->clients; it && free_bytes(card) < bytes; it = it->next) {
-        const uint64_t missing = bytes - free_bytes(card);
+    for (struct client *it = server->clients; it; it = it->next) {
+        const uint64_t now_free = free_bytes(card);
+        if (now_free >= bytes)
+            break;
+        const uint64_t missing = bytes - now_free;
         const uint64_t there = it->managed_resident_bytes[gpu];
         const uint64_t pages = missing / EMU_PAGE_BYTES + (missing % EMU_PAGE_BYTES != 0);
         if (it != but_not)
@@ -42,13 +46,25 @@ void managed_leave(struct server *server, struct client *client, uint32_t gpu)
     give_back(&server->cards[gpu], client, gpu, client->managed_resident_bytes[gpu]);
 }
 
+bool managed_make_room(struct server *server, uint32_t gpu, uint64_t bytes)
+{
+    const struct card *const card = &server->cards[gpu];
+
+    if (bytes <= card->info.capacity_bytes)
+        make_room(server, gpu, bytes, NULL);
+    return free_bytes(card) >= bytes;
+}
+
 int managed_charge(struct server *server, uint32_t gpu, uint64_t bytes)
 {
     struct card *const card = &server->cards[gpu];
 
-    if (bytes <= card->info.capacity_bytes)
-        make_room(server, gpu, bytes, NULL);
-    return card_charge(card, bytes);
+    while (managed_make_room(server, gpu, bytes)) {
+        if (books_take(&card->at, bytes, card->info.capacity_bytes))
+            return CUDA_SUCCESS;
+    }
+    card_count_oom(card);
+    return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 int managed_set(struct server *server, struct client *client, const struct emu_request *request,
@@ -65,11 +81,11 @@ int managed_set(struct server *server, struct client *client, const struct emu_r
     if (wanted > card->info.capacity_bytes)
         wanted = card->info.capacity_bytes / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
     make_room(server, gpu, wanted, client);
-    if (wanted > free_bytes(card))
-        wanted = free_bytes(card) / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
-    const int status = card_charge(card, wanted);
-    if (status != CUDA_SUCCESS)
-        return status;
+    do {
+        const uint64_t now_free = free_bytes(card);
+        if (wanted > now_free)
+            wanted = now_free / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
+    } while (!books_take(&card->at, wanted, card->info.capacity_bytes));
     client->managed_resident_bytes[gpu] = wanted;
     client->used_bytes[gpu] += wanted;
     *ret_resident_bytes = wanted;

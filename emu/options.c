@@ -67,7 +67,8 @@ static int fill_card(struct card *card, char *fields[8])
             return -EINVAL;
     }
     card->info.capacity_bytes = numbers[0];
-    card->info.context_bytes = numbers[1];
+    card->info.context_bytes =
+        (numbers[1] + BOOKS_UNIT_BYTES - 1) / BOOKS_UNIT_BYTES * BOOKS_UNIT_BYTES;
     card->info.compute_major = (uint32_t)numbers[2];
     card->info.compute_minor = (uint32_t)numbers[3];
     card->info.multiprocessor_count = (uint32_t)numbers[4];

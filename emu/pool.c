@@ -33,17 +33,14 @@ static void chunk_free(struct chunk *chunk)
     struct gpu *const gpu = &cuda.gpus[pool->gpu];
     const uint64_t bytes = chunk->range.page_count * EMU_PAGE_BYTES;
     struct chunk **link = &pool->chunks;
-    struct emu_reply reply = { 0 };
 
     while (*link != chunk)
         link = &(*link)->next;
     *link = chunk->next;
-    if (chunk->range.is_shared) {
+    if (chunk->range.is_shared)
         ipc_drop(&chunk->range);
-    } else {
-        bytes_drop(gpu, chunk->range.offset, bytes);
-        (void)cuda_ask(EMU_FREE, gpu, chunk->range.offset, &reply);
-    }
+    else
+        cuda_give(gpu, chunk->range.offset, bytes);
     space_set(chunk->range.base, chunk->range.page_count, NULL);
     space_unreserve(chunk->range.base, chunk->range.page_count);
     pool->reserved_bytes -= bytes;
@@ -83,15 +80,14 @@ static CUresult chunk_new(struct pool *pool, uint64_t bytes)
     const uint64_t page_count = bytes / EMU_PAGE_BYTES;
     struct gpu *const gpu = &cuda.gpus[pool->gpu];
     struct chunk *const chunk = calloc(1, sizeof(*chunk));
-    struct emu_reply reply = { 0 };
+    uint64_t offset = 0;
     CUdeviceptr base = 0;
 
     if (!chunk || spans_init(&chunk->units, bytes / UNIT_BYTES) < 0)
         goto no_memory;
     if (space_reserve(page_count, &base) < 0)
         goto no_memory;
-    const CUresult status =
-        cuda_ask(pool->is_shareable ? EMU_CREATE : EMU_ALLOC, gpu, bytes, &reply);
+    const CUresult status = cuda_take(gpu, bytes, &offset);
     if (status != CUDA_SUCCESS) {
         space_unreserve(base, page_count);
         spans_deinit(&chunk->units);
@@ -101,11 +97,10 @@ static CUresult chunk_new(struct pool *pool, uint64_t bytes)
     chunk->range = (struct range){ .base = base,
                                    .bytes = bytes,
                                    .page_count = page_count,
-                                   .offset = reply.values[0],
+                                   .offset = offset,
                                    .id = ++cuda.next_id,
                                    .gpu = pool->gpu,
-                                   .chunk = chunk,
-                                   .is_shared = pool->is_shareable };
+                                   .chunk = chunk };
     pool_add_chunk(pool, chunk);
     return CUDA_SUCCESS;
 no_memory:
@@ -134,11 +129,10 @@ static bool take(struct pool *pool, uint64_t bytes, CUdeviceptr *ret_address)
 
 static uint64_t card_free_bytes(const struct pool *pool)
 {
-    struct emu_reply reply = { 0 };
+    const struct gpu *const gpu = &cuda.gpus[pool->gpu];
+    uint64_t used_bytes = 0;
 
-    return cuda_ask(EMU_MEMORY, &cuda.gpus[pool->gpu], 0, &reply) == CUDA_SUCCESS
-               ? reply.values[0] - reply.values[1]
-               : 0;
+    return cuda_used(gpu, &used_bytes) == CUDA_SUCCESS ? gpu->info.capacity_bytes - used_bytes : 0;
 }
 
 /* How much more the pool may take, by the most that it was made for. */

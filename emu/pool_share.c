@@ -25,9 +25,9 @@ struct pool *pool_import(const struct ipc_place *place)
 
 CUresult pool_export_piece(struct piece *piece, struct ipc_place *ret_place)
 {
-    const struct chunk *const chunk = piece->chunk;
+    struct chunk *const chunk = piece->chunk;
     const struct pool *const pool = chunk->pool;
-    const CUresult status = ipc_share(&cuda.gpus[pool->gpu], chunk->range.offset, ret_place);
+    const CUresult status = ipc_share(&chunk->range, ret_place);
 
     if (status != CUDA_SUCCESS)
         return status;

@@ -12,10 +12,12 @@
  * packets are these structs; the server still checks every number, because any program of the
  * user's can connect. The connection is the process: when it ends, what it held is given back.
  *
- * Bytes live in one sparse memfd a gpu, handed over with EMU_GPU_INFO. The server gives out places
- * in it, in pages of EMU_PAGE_BYTES, and counts them. The memfd is EMU_SPARE times as long as the
- * card, so that a request never fails for want of one contiguous place: a gpu pages its memory and
- * does not fragment. What is not in use is a hole and costs nothing.
+ * Bytes live in one sparse memfd a gpu, handed over with EMU_GPU_INFO. The server leases places in
+ * it to a process, in pages of EMU_PAGE_BYTES and many at a time; the process charges itself in the
+ * books (books.h) and puts its allocations where it has room, without a word to the server. The
+ * memfd is EMU_SPARE times as long as the card, so that a request never fails for want of one
+ * contiguous place: a gpu pages its memory and does not fragment. What is not in use is a hole and
+ * costs nothing.
  */
 
 #define EMU_VERSION     UINT32_C(1)
@@ -31,14 +33,14 @@ enum emu_op {
     EMU_GPU_INFO,       /* -> struct emu_gpu_info; with the memfd, if args[0] is 1 */
     EMU_CONTEXT_ADD,    /* the first of a process charges the context's overhead */
     EMU_CONTEXT_REMOVE, /* the last of a process gives it back */
-    EMU_ALLOC,          /* args: bytes -> offset in the memfd */
-    EMU_FREE,           /* args: offset */
+    EMU_LEASE,          /* args: bytes, fewest bytes -> offset, bytes, how many may lie idle */
+    EMU_UNLEASE,        /* args: offset, bytes: of what was leased, whether or not at once */
     EMU_MEMORY,         /* -> total, used */
     EMU_PROCESSES,      /* -> struct emu_process times reply.count */
-    EMU_COUNT_OOM,      /* the library itself answered OUT_OF_MEMORY */
+    EMU_BOOKS,          /* args: enum emu_books -> account, with a descriptor */
     EMU_FAULT,          /* payload: text; the library saw pending work's bytes freed or reused */
     EMU_STATS,          /* -> JSON text */
-    EMU_CREATE,         /* args: bytes -> offset; memory that is referred to */
+    EMU_ADOPT,          /* args: offset, bytes: leased and charged; from now on referred to */
     EMU_DROP,           /* args: offset; one reference of this process less -> how many processes
                          * refer to it still */
     EMU_EXPORT,         /* args: offset -> a descriptor that is a reference too */
@@ -54,6 +56,7 @@ enum emu_op {
     EMU_GOODBYE,    /* the process runs its exit handlers; no answer */
     EMU_MANAGED,    /* args: bytes of managed memory, and how many of them are to be on the card ->
                      * how many are */
+    EMU_ROOM,       /* args: bytes -> whether so much is free, after managed memory has given way */
 };
 
 enum emu_role {
@@ -61,6 +64,11 @@ enum emu_role {
     EMU_ROLE_NVML = 2,
     EMU_ROLE_CONTROLLER = 3, /* one call of cuCheckpointProcess… */
     EMU_ROLE_RESTORE = 4,    /* the restore thread: it gets orders, and answers them */
+};
+
+enum emu_books {
+    EMU_BOOKS_FILE, /* struct books */
+    EMU_BOOKS_GONE, /* polls readable while the server has not settled somebody's end */
 };
 
 #define EMU_HELLO_ASYNC_LATE UINT64_C(1)

@@ -75,7 +75,7 @@ static int server_open(struct server *server, struct error *err)
 {
     int r = 0;
 
-    server->listen_fd = server->orders_fd = -1;
+    server->listen_fd = server->orders_fd = server->books_fd = server->gone_fd = -1;
     if (getrandom(&server->number, sizeof(server->number), 0) != sizeof(server->number))
         return error_set(err, -errno, "getrandom: %s", strerror(errno));
     server->tree.signal_fd = -1;
@@ -84,6 +84,8 @@ static int server_open(struct server *server, struct error *err)
         return error_set(err, -errno, "epoll_create1: %s", strerror(errno));
     for (uint32_t i = 0; i < server->card_count && r == 0; i++)
         r = card_open(&server->cards[i], i, err);
+    if (r == 0)
+        r = account_open_books(server, err);
     if (r == 0)
         r = script_open(server, err);
     if (r == 0)
@@ -103,6 +105,7 @@ static void server_close(struct server *server)
     fd_close(&server->epoll_fd);
     for (uint32_t i = 0; i < server->card_count; i++)
         card_close(&server->cards[i]);
+    account_close_books(server);
     script_close(server);
     environment_close(server);
 }

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "books.h"
 #include "orders.h"
 #include "protocol.h"
 #include "spans.h"
@@ -19,7 +20,9 @@
  *
  *   card.c    a gpu: its bytes, its memfd, its counters
  *   client.c  a connection, which is a process, and its requests
- *   holding.c what processes hold, until they end;  shared.c what several of them refer to
+ *   books.c   what is in use, charged by the processes themselves;  account.c  who has which
+ * account lease.c   the places that processes have;  shared.c  memory that several of them refer to
+ *   holding.c what processes hold, until they end
  *   tree.c    the command and everything it started: start, signals, the end of all of them
  *   stats.c   the counters as JSON;  script.c what tests order to go wrong
  *   checkpoint.h  processes whose memory goes to the host and comes back
@@ -35,13 +38,12 @@ struct client;
 struct memory;
 struct export;
 
-/* Pages that one client holds. */
+/* Pages that one client has leased, or that handles refer to. */
 struct extent {
-    struct client *owner; /* borrowed; NULL once it is gone and its bytes are to be wiped */
     struct extent *previous, *next;
     uint64_t page, page_count;
     uint32_t gpu;
-    struct memory *memory; /* owned; NULL: it is its owner's alone */
+    struct memory *memory; /* owned; NULL: a lease */
 };
 
 struct card {
@@ -52,10 +54,10 @@ struct card {
     uint64_t leave_bytes;            /* NO_LEAVE, or what a foreign process is to leave */
     int memfd;                       /* owned */
     struct spans spans;              /* free places of the memfd, in pages */
-    struct extent **by_page; /* owned array, borrowed entries: the extent that starts there */
-    uint64_t used_bytes;     /* contexts, pages, and what is still to come back late */
-    uint64_t peak_bytes;
-    uint64_t oom_count, async_faults, allocations;
+    struct extent **by_page; /* owned array, borrowed entries: the memory that starts there */
+    struct books_at at;      /* the server's account here */
+    uint64_t async_faults;
+    uint64_t allocations; /* of processes that have ended */
 };
 
 /* An order, and when: after the command's start, then by the clock. */
@@ -129,6 +131,11 @@ struct server {
     int orders_fd;             /* owned */
     struct card cards[EMU_GPU_MAX];
     uint32_t card_count;
+    struct books *books; /* owned mapping */
+    int books_fd;        /* owned */
+    int gone_fd;         /* owned: readable while an end of a process waits for us */
+    struct client *by_account[BOOKS_ACCOUNT_MAX]; /* borrowed */
+    uint32_t account_count;
     int epoll_fd, listen_fd; /* owned */
     struct watch listener;
     bool is_listening;      /* off while there are as many clients as may be */
@@ -157,8 +164,15 @@ void card_close(struct card *card);
 /* Charge bytes: 0, or a CUresult that was counted. */
 int card_charge(struct card *card, uint64_t bytes);
 void card_release(struct card *card, uint64_t bytes);
+void card_count_oom(const struct card *card);
+/* Contexts, pages, and what is still to come back late. */
+uint64_t card_used(const struct card *card);
 /* Let the pages' bytes go, at most limit of them. Returns how many pages are left. */
 uint64_t card_wipe(struct card *card, uint64_t page, uint64_t page_count, uint64_t limit);
+
+/* account.c: the books, for the cards that are there. */
+int account_open_books(struct server *server, struct error *err);
+void account_close_books(struct server *server);
 
 /* client.c */
 int client_listen(struct server *server, struct error *err);

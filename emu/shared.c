@@ -75,12 +75,7 @@ static void memory_free(struct server *server, struct memory *memory)
 
     server->cards[extent->gpu].by_page[extent->page] = NULL;
     extent->memory = NULL;
-    extent->owner = NULL;
-    extent->previous = NULL;
-    extent->next = server->wipe;
-    if (extent->next)
-        extent->next->previous = extent;
-    server->wipe = extent;
+    extent_link(&server->wipe, extent);
     free(memory);
 }
 
@@ -116,38 +111,30 @@ static bool remove_hold(struct server *server, struct hold *hold)
     return false;
 }
 
-int shared_create(struct server *server, struct client *client, const struct emu_request *request,
-                  uint64_t *ret_offset)
+int shared_adopt(struct server *server, struct client *client, const struct emu_request *request)
 {
-    struct card *const card = &server->cards[request->gpu];
-    const uint64_t bytes = request->args[0];
-    struct memory *memory = NULL;
+    const uint32_t gpu = request->gpu;
+    int status = CUDA_ERROR_OUT_OF_MEMORY;
 
-    if (bytes == 0 || bytes % EMU_PAGE_BYTES != 0)
+    if (request->args[1] > account_bytes(server, client, gpu))
         return CUDA_ERROR_INVALID_VALUE;
-    const int status = managed_charge(server, request->gpu, bytes);
-    if (status != CUDA_SUCCESS)
+    struct memory *const memory = calloc(1, sizeof(*memory));
+    if (!memory)
         return status;
-    struct extent *const extent = calloc(1, sizeof(*extent));
-    memory = calloc(1, sizeof(*memory));
-    if (extent && memory && spans_take(&card->spans, bytes / EMU_PAGE_BYTES, &extent->page) == 0) {
-        extent->gpu = request->gpu;
-        extent->page_count = bytes / EMU_PAGE_BYTES;
-        extent->memory = memory;
-        memory->extent = extent;
-        if (add_hold(memory, client) == 0) {
-            card->by_page[extent->page] = extent;
-            card->allocations++;
-            *ret_offset = extent->page * EMU_PAGE_BYTES;
-            return CUDA_SUCCESS;
-        }
-        spans_give(&card->spans, extent->page, extent->page_count);
+    memory->extent = lease_cut(server, client, request, &status);
+    if (!memory->extent) {
+        free(memory);
+        return status;
     }
-    free(extent);
-    free(memory);
-    card_release(card, bytes);
-    card->oom_count++;
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (add_hold(memory, client) < 0) {
+        extent_link(&client->extents, memory->extent);
+        free(memory);
+        return status;
+    }
+    memory->extent->memory = memory;
+    server->cards[gpu].by_page[memory->extent->page] = memory->extent;
+    client->taken_over_bytes[gpu] += request->args[1];
+    return CUDA_SUCCESS;
 }
 
 static uint64_t count_holders(const struct memory *memory)
@@ -256,39 +243,16 @@ int shared_import(struct server *server, struct client *client, int fd, uint64_t
     return CUDA_SUCCESS;
 }
 
-/* What was its owner's alone is referred to from now on, by the owner first. */
-static int make_shared(struct client *client, struct extent *extent)
-{
-    struct memory *const memory = calloc(1, sizeof(*memory));
-
-    if (!memory)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    memory->extent = extent;
-    holding_detach(client, extent);
-    extent->memory = memory;
-    if (add_hold(memory, client) == 0)
-        return CUDA_SUCCESS;
-    holding_attach(client, extent);
-    free(memory);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-}
-
 int shared_share(struct server *server, struct client *client, const struct emu_request *request,
                  uint64_t *ret_serial)
 {
-    const struct card *const card = &server->cards[request->gpu];
-    struct extent *const extent = request->args[0] < card->info.space_bytes
-                                      ? card->by_page[request->args[0] / EMU_PAGE_BYTES]
-                                      : NULL;
+    const struct hold *const hold = find_named(server, client, request);
 
-    if (!extent || (extent->memory ? !find_hold(extent->memory, client) : extent->owner != client))
+    if (!hold)
         return CUDA_ERROR_INVALID_VALUE;
-    const int status = extent->memory ? CUDA_SUCCESS : make_shared(client, extent);
-    if (status != CUDA_SUCCESS)
-        return status;
-    if (extent->memory->serial == 0)
-        extent->memory->serial = ++server->last_serial;
-    *ret_serial = extent->memory->serial;
+    if (hold->memory->serial == 0)
+        hold->memory->serial = ++server->last_serial;
+    *ret_serial = hold->memory->serial;
     return CUDA_SUCCESS;
 }
 

@@ -5,8 +5,9 @@
 #include "client.h"
 
 /*
- * Memory that handles refer to (cuMemCreate), or that cuMemAlloc gave and cuIpcGetMemHandle has
- * shared: it lives while anybody refers to it, and is known by its place in the card's memfd.
+ * Memory that several processes may refer to: it lives while anybody does, and is known by its
+ * place in the card's memfd. It begins as a part of a process's leases, which that process wants to
+ * show to others: by an exported descriptor, or by a serial (cuIpcGetMemHandle).
  *
  *   a hold     one process's handles and mappings, however many; an import is one more
  *   an export  a pipe: the program has the write end, as the descriptor that cuMemExport… gave it,
@@ -43,8 +44,6 @@ struct memory {
 };
 
 /* Each returns a CUresult for the library. */
-int shared_create(struct server *server, struct client *client, const struct emu_request *request,
-                  uint64_t *ret_offset);
 /* One reference of the client's less; *ret_holders: how many processes have one still. */
 int shared_drop(struct server *server, struct client *client, const struct emu_request *request,
                 uint64_t *ret_holders);
@@ -54,7 +53,10 @@ int shared_export(struct server *server, struct client *client, const struct emu
 /* fd is borrowed. values: offset, bytes, gpu. */
 int shared_import(struct server *server, struct client *client, int fd, uint64_t ret_values[3]);
 
-/* Memory of any kind gets a serial, by which another process refers to it. */
+/* The client's own becomes memory that it holds: what it has charged itself with is ours to give
+ * back from then on. */
+int shared_adopt(struct server *server, struct client *client, const struct emu_request *request);
+/* Memory gets a serial, by which another process refers to it. */
 int shared_share(struct server *server, struct client *client, const struct emu_request *request,
                  uint64_t *ret_serial);
 int shared_open(struct server *server, struct client *client, const struct emu_request *request,

@@ -210,15 +210,14 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
 {
     struct gpu *const gpu = &cuda.gpus[context->gpu];
     const uint64_t page_count = bytes / EMU_PAGE_BYTES + (bytes % EMU_PAGE_BYTES != 0);
-    struct emu_reply reply = { 0 };
-    uint64_t page = 0;
+    uint64_t page = 0, offset = 0;
     struct range *const range = calloc(1, sizeof(*range));
 
     if (!range || spans_take(&cuda.free_space, page_count, &page) < 0) {
         free(range);
         return cuda_count_oom(gpu);
     }
-    const CUresult status = cuda_ask(EMU_ALLOC, gpu, page_count * EMU_PAGE_BYTES, &reply);
+    const CUresult status = cuda_take(gpu, page_count * EMU_PAGE_BYTES, &offset);
     if (status != CUDA_SUCCESS) {
         spans_give(&cuda.free_space, page, page_count);
         free(range);
@@ -228,7 +227,7 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
     range->base = (CUdeviceptr)(uintptr_t)cuda.space + page * EMU_PAGE_BYTES;
     range->bytes = bytes;
     range->page_count = page_count;
-    range->offset = reply.values[0];
+    range->offset = offset;
     range->id = ++cuda.next_id;
     range->gpu = context->gpu;
     for (uint64_t i = 0; i < page_count; i++)
@@ -241,16 +240,13 @@ void space_free_range(struct range *range)
 {
     struct gpu *const gpu = &cuda.gpus[range->gpu];
     const uint64_t page = page_of(range->base);
-    struct emu_reply reply = { 0 };
 
-    if (range->managed) {
+    if (range->managed)
         managed_end(range);
-    } else if (range->is_shared) {
+    else if (range->is_shared)
         ipc_drop(range);
-    } else {
-        bytes_drop(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
-        (void)cuda_ask(EMU_FREE, gpu, range->offset, &reply);
-    }
+    else
+        cuda_give(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
     for (uint64_t i = 0; i < range->page_count; i++)
         cuda.by_page[page + i] = NULL;
     spans_give(&cuda.free_space, page, range->page_count);

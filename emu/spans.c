@@ -12,7 +12,7 @@ int spans_init(struct spans *spans, uint64_t count)
     if (!spans->free)
         return -ENOMEM;
     spans->free_room = 16;
-    spans->free_count = 1;
+    spans->free_count = count > 0;
     spans->taken_count = 0;
     spans->free[0] = (struct span){ 0, count };
     return 0;
@@ -24,18 +24,18 @@ void spans_deinit(struct spans *spans)
     *spans = (struct spans){ 0 };
 }
 
-/* n taken spans leave at most n + 1 free ones between them. */
-static int reserve_room(struct spans *spans)
+/* Each taken span may become a free one of its own. */
+int spans_expect(struct spans *spans, size_t more)
 {
-    const size_t needed = spans->taken_count + 2;
-    struct span *more = NULL;
+    const size_t needed = spans->free_count + spans->taken_count + more;
+    struct span *moved = NULL;
 
     if (needed <= spans->free_room)
         return 0;
-    more = realloc(spans->free, 2 * needed * sizeof(*more));
-    if (!more)
+    moved = realloc(spans->free, 2 * needed * sizeof(*moved));
+    if (!moved)
         return -ENOMEM;
-    spans->free = more;
+    spans->free = moved;
     spans->free_room = 2 * needed;
     return 0;
 }
@@ -49,7 +49,7 @@ static void remove_at(struct spans *spans, size_t at)
 
 int spans_take(struct spans *spans, uint64_t count, uint64_t *ret_start)
 {
-    if (reserve_room(spans) < 0)
+    if (spans_expect(spans, 1) < 0)
         return -ENOMEM;
     for (size_t i = 0; i < spans->free_count; i++) {
         struct span *const span = &spans->free[i];
@@ -104,4 +104,49 @@ void spans_give(struct spans *spans, uint64_t start, uint64_t count)
         spans->free[at] = (struct span){ start, count };
         spans->free_count++;
     }
+}
+
+int spans_add(struct spans *spans, uint64_t start, uint64_t count)
+{
+    const int r = spans_expect(spans, 1);
+
+    if (r < 0)
+        return r;
+    spans->taken_count++;
+    spans_give(spans, start, count);
+    return 0;
+}
+
+int spans_take_longest(struct spans *spans, uint64_t *ret_start, uint64_t *ret_count)
+{
+    size_t longest = 0;
+
+    *ret_count = 0;
+    if (spans_expect(spans, 1) < 0)
+        return -ENOMEM;
+    if (spans->free_count == 0)
+        return 0;
+    for (size_t i = 1; i < spans->free_count; i++) {
+        if (spans->free[i].count > spans->free[longest].count)
+            longest = i;
+    }
+    *ret_start = spans->free[longest].start;
+    *ret_count = spans->free[longest].count;
+    remove_at(spans, longest);
+    spans->taken_count++;
+    return 0;
+}
+
+void spans_forget(struct spans *spans)
+{
+    spans->taken_count--;
+}
+
+uint64_t spans_free(const struct spans *spans)
+{
+    uint64_t free_count = 0;
+
+    for (size_t i = 0; i < spans->free_count; i++)
+        free_count += spans->free[i].count;
+    return free_count;
 }

@@ -42,9 +42,9 @@ char *stats_text(const struct server *server, size_t *ret_bytes)
                 ", \"peak_bytes\": %" PRIu64 ", \"oom_count\": %" PRIu64
                 ", \"async_faults\": %" PRIu64 ", \"allocations\": %" PRIu64
                 ", \"managed_bytes\": %" PRIu64 ", \"managed_resident_bytes\": %" PRIu64 "}",
-                i > 0 ? ", " : "", card->uuid, card->info.capacity_bytes, card->used_bytes,
-                card->peak_bytes, card->oom_count, card->async_faults, card->allocations, managed,
-                resident);
+                i > 0 ? ", " : "", card->uuid, card->info.capacity_bytes, card_used(card),
+                books_peak_bytes(server->books, i), atomic_load(&server->books->cards[i].oom_count),
+                card->async_faults, account_allocations(server, i), managed, resident);
     }
     fprintf(out,
             "], \"injected_faults\": %" PRIu64 ", \"checkpoint_faults\": %" PRIu64

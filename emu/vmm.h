@@ -27,6 +27,7 @@ struct memory {
     uint64_t id;
     uint64_t handle_count; /* what cuMemRelease is still to be called for */
     uint64_t mapping_count;
+    bool is_shared; /* exported or imported: the server counts the references of all processes */
     CUmemAllocationProp properties;
 };
 

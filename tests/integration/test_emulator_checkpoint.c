@@ -265,7 +265,10 @@ static void test_a_process_can_checkpoint_itself(void)
     load(pid);
     CHECK_CU(CU(cuMemcpyDtoH_v2)(back, address + MIB, sizeof(back)));
     CHECK(back[0] == 0x5a && back[4095] == 0x5a);
+    const uint64_t held = listed_bytes(pid), used = emulated_stats().used_bytes;
     CHECK_CU(CU(cuMemFree_v2)(address));
+    CHECK_EQ_U64(listed_bytes(pid), held - 2 * MIB);
+    CHECK_EQ_U64(emulated_stats().used_bytes, used - 2 * MIB);
 }
 
 static void test_pairs_name_every_card(void)
