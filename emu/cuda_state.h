@@ -101,6 +101,7 @@ struct cuda {
     struct spans free_space;
     struct reservation *reservations; /* owned */
     struct range **by_page;           /* owned, sparse: the range that covers a page of the space */
+    struct range **by_group;          /* in it: the one that covers a whole group of pages */
     uint64_t next_id;
 };
 
@@ -178,7 +179,7 @@ struct range *space_range(CUdeviceptr address);
 /* Addresses without anything behind them: so many pages, from address on. */
 int space_reserve(uint64_t page_count, CUdeviceptr *ret_address);
 void space_unreserve(CUdeviceptr address, uint64_t page_count);
-/* What lies on these pages: a range, or NULL. */
+/* What lies on these pages: a range, or NULL, for the same pages as before. */
 void space_set(CUdeviceptr address, uint64_t page_count, struct range *range);
 
 /* pool.c: the piece of a chunk that holds an address. */

@@ -3,7 +3,9 @@
 /*
  * Device addresses. They are numbers inside a range that the process has reserved without any
  * access, so that no other memory gets them and a host dereference faults; where the bytes are is
- * looked up here. A table with one entry a page (2 MiB) leads from an address to its range.
+ * looked up here. A table with one entry a page (2 MiB) leads from an address to its range; where a
+ * range covers whole groups of pages (512 MiB), one entry of a second table says so, and theirs in
+ * the first one are not used.
  *
  * As the driver does, allocations up to a MiB share pages: a block is one page, cut into units of
  * 512 bytes. Larger ones take whole pages of their own.
@@ -20,6 +22,7 @@
 #define UNIT_BYTES  UINT64_C(512)
 #define BLOCK_UNITS (EMU_PAGE_BYTES / UNIT_BYTES)
 #define SMALL_BYTES (EMU_PAGE_BYTES / 2)
+#define GROUP_PAGES UINT64_C(256)
 
 struct block {
     uint32_t free_units;
@@ -34,7 +37,7 @@ struct block {
 int space_open(uint64_t bytes)
 {
     const uint64_t page_count = bytes / EMU_PAGE_BYTES;
-    const size_t table_bytes = page_count * sizeof(struct range *);
+    const size_t table_bytes = (page_count + page_count / GROUP_PAGES + 1) * sizeof(struct range *);
 
     if (cuda.space)
         return 0;
@@ -56,6 +59,7 @@ int space_open(uint64_t bytes)
     cuda.space =
         (unsigned char *)space + (EMU_PAGE_BYTES - start % EMU_PAGE_BYTES) % EMU_PAGE_BYTES;
     cuda.by_page = table;
+    cuda.by_group = cuda.by_page + page_count;
     cuda.space_bytes = bytes;
     return 0;
 }
@@ -74,7 +78,11 @@ static uint64_t page_of(CUdeviceptr address)
 
 static struct range *find_range(CUdeviceptr address)
 {
-    return space_contains(address) ? cuda.by_page[page_of(address)] : NULL;
+    if (!space_contains(address))
+        return NULL;
+    const uint64_t page = page_of(address);
+    struct range *const range = cuda.by_group[page / GROUP_PAGES];
+    return range ? range : cuda.by_page[page];
 }
 
 struct range *space_range(CUdeviceptr address)
@@ -99,10 +107,17 @@ void space_unreserve(CUdeviceptr address, uint64_t page_count)
 
 void space_set(CUdeviceptr address, uint64_t page_count, struct range *range)
 {
-    const uint64_t page = page_of(address);
+    uint64_t page = page_of(address);
+    const uint64_t end = page + page_count;
 
-    for (uint64_t i = 0; i < page_count; i++)
-        cuda.by_page[page + i] = range;
+    while (page < end) {
+        if (page % GROUP_PAGES == 0 && end - page >= GROUP_PAGES) {
+            cuda.by_group[page / GROUP_PAGES] = range;
+            page += GROUP_PAGES;
+        } else {
+            cuda.by_page[page++] = range;
+        }
+    }
 }
 
 static bool bit_is_set(const uint64_t *bits, uint64_t at)
@@ -230,8 +245,7 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
     range->offset = offset;
     range->id = ++cuda.next_id;
     range->gpu = context->gpu;
-    for (uint64_t i = 0; i < page_count; i++)
-        cuda.by_page[page + i] = range;
+    space_set(range->base, page_count, range);
     *ret_range = range;
     return CUDA_SUCCESS;
 }
@@ -239,7 +253,6 @@ static CUresult range_new(struct CUctx_st *context, uint64_t bytes, struct range
 void space_free_range(struct range *range)
 {
     struct gpu *const gpu = &cuda.gpus[range->gpu];
-    const uint64_t page = page_of(range->base);
 
     if (range->managed)
         managed_end(range);
@@ -247,9 +260,8 @@ void space_free_range(struct range *range)
         ipc_drop(range);
     else
         cuda_give(gpu, range->offset, range->page_count * EMU_PAGE_BYTES);
-    for (uint64_t i = 0; i < range->page_count; i++)
-        cuda.by_page[page + i] = NULL;
-    spans_give(&cuda.free_space, page, range->page_count);
+    space_set(range->base, range->page_count, NULL);
+    space_unreserve(range->base, range->page_count);
     unlink_range(range);
     free(range->block);
     free(range->import);
