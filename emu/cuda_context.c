@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "array.h"
+#include "cuda/context.h"
 #include "restore.h"
 #include "stream.h"
 
@@ -30,7 +31,7 @@ CUresult context_current(struct CUctx_st **ret_context)
     return *ret_context ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
-static CUresult check_flags(unsigned int flags)
+CUresult context_check_flags(unsigned int flags)
 {
     return (flags & ~CU_CTX_FLAGS_MASK) != 0 || (flags & CU_CTX_SCHED_MASK) == 3 ||
                    (flags & CU_CTX_SCHED_MASK) > 4
@@ -38,11 +39,21 @@ static CUresult check_flags(unsigned int flags)
                : CUDA_SUCCESS;
 }
 
+CUresult context_named(CUcontext handle, struct CUctx_st **ret_context)
+{
+    if (!handle)
+        return context_current(ret_context);
+    *ret_context = handle_get(&cuda.contexts, handle);
+    return *ret_context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 static CUresult context_new(uint32_t gpu, uint32_t flags, struct CUctx_st **ret_context)
 {
     struct emu_reply reply = { 0 };
-    struct CUctx_st *const context = calloc(1, sizeof(*context));
 
+    if (cuda_is_lost(&cuda.gpus[gpu]))
+        return CUDA_ERROR_UNKNOWN;
+    struct CUctx_st *const context = calloc(1, sizeof(*context));
     if (!context)
         return cuda_count_oom(&cuda.gpus[gpu]);
     const CUresult status = cuda_ask(EMU_CONTEXT_ADD, &cuda.gpus[gpu], 0, &reply);
@@ -53,6 +64,9 @@ static CUresult context_new(uint32_t gpu, uint32_t flags, struct CUctx_st **ret_
     context->gpu = gpu;
     context->flags = flags;
     context->api_version = 3020;
+    context->use_count = 1;
+    context->id = ++cuda.next_id;
+    context_set_defaults(context);
     *ret_context = context;
     return CUDA_SUCCESS;
 }
@@ -67,7 +81,10 @@ static void context_free(struct CUctx_st *context)
     array_free_all(context);
     space_free_context(context);
     (void)cuda_ask(EMU_CONTEXT_REMOVE, &cuda.gpus[context->gpu], 0, &reply);
-    handle_free(&cuda.contexts, context->handle);
+    if (context->is_primary) /* whose handle is there for its next life */
+        handle_hide(&cuda.contexts, context->handle);
+    else
+        handle_free(&cuda.contexts, context->handle);
     free(context);
 }
 
@@ -79,7 +96,11 @@ static CUresult activate_primary(struct gpu *gpu)
     if (status != CUDA_SUCCESS)
         return status;
     context->is_primary = true;
-    context->handle = handle_new(&cuda.contexts, context);
+    if (gpu->primary_handle)
+        handle_show(&cuda.contexts, gpu->primary_handle, context);
+    else
+        gpu->primary_handle = handle_new(&cuda.contexts, context);
+    context->handle = gpu->primary_handle;
     if (!context->handle) {
         context_free(context);
         return cuda_count_oom(gpu);
@@ -88,12 +109,12 @@ static CUresult activate_primary(struct gpu *gpu)
     return CUDA_SUCCESS;
 }
 
+/* Whoever has retained it is still to release it. */
 static void deactivate_primary(struct gpu *gpu)
 {
     if (gpu->primary)
         context_free(gpu->primary);
     gpu->primary = NULL;
-    gpu->primary_count = 0;
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
@@ -145,22 +166,30 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
     return cuda_leave(CUDA_SUCCESS);
 }
 
-CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
+static CUresult set_primary_flags(const char *call, CUdevice device, unsigned int flags,
+                                  bool is_active_right)
 {
-    CUresult status = cuda_enter();
+    CUresult status = cuda_enter_call(call);
 
     if (status != CUDA_SUCCESS)
         return status;
     struct gpu *const gpu = device_get(device);
     if (!gpu)
         return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
-    status = check_flags(flags);
+    status = context_check_flags(flags);
+    if (status == CUDA_SUCCESS && gpu->primary && !is_active_right)
+        status = CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE;
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
     gpu->primary_flags = flags;
     if (gpu->primary)
         gpu->primary->flags = flags;
     return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
+{
+    return set_primary_flags(__func__, device, flags, true);
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active)
@@ -191,20 +220,21 @@ CUresult cuDevicePrimaryCtxReset(CUdevice device)
 
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags)
 {
-    return cuDevicePrimaryCtxSetFlags_v2(device, flags);
+    return set_primary_flags(__func__, device, flags, false); /* as before CUDA 11 */
 }
 
-CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
+static CUresult create(const char *call, CUcontext *context, unsigned int flags, CUdevice device,
+                       uint32_t api_version)
 {
     struct CUctx_st *made = NULL;
-    CUresult status = cuda_enter();
+    CUresult status = cuda_enter_call(call);
 
     if (status != CUDA_SUCCESS)
         return status;
     struct gpu *const gpu = device_get(device);
     if (!gpu)
         return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
-    status = check_flags(flags);
+    status = context_check_flags(flags);
     if (status == CUDA_SUCCESS && (!context || stack.count == STACK_MAX))
         status = CUDA_ERROR_INVALID_VALUE;
     if (status == CUDA_SUCCESS)
@@ -216,9 +246,20 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
         context_free(made);
         return cuda_leave(cuda_count_oom(gpu));
     }
+    made->api_version = api_version;
     stack.items[stack.count++] = made->handle;
     *context = made->handle;
     return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device)
+{
+    return create(__func__, context, flags, device, 3010);
+}
+
+CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
+{
+    return create(__func__, context, flags, device, 3020);
 }
 
 CUresult cuCtxCreate_v3(CUcontext *context, void *affinity, int affinity_count, unsigned int flags,
@@ -226,14 +267,22 @@ CUresult cuCtxCreate_v3(CUcontext *context, void *affinity, int affinity_count, 
 {
     if (affinity || affinity_count != 0) /* needs MPS */
         return CUDA_ERROR_NOT_SUPPORTED;
-    return cuCtxCreate_v2(context, flags, device);
+    return create(__func__, context, flags, device, 3020);
 }
 
 CUresult cuCtxCreate_v4(CUcontext *context, void *params, unsigned int flags, CUdevice device)
 {
     if (params) /* SM affinity or CIG */
         return CUDA_ERROR_NOT_SUPPORTED;
-    return cuCtxCreate_v2(context, flags, device);
+    return create(__func__, context, flags, device, 3020);
+}
+
+/* Popped here if it is on top; other threads keep a stale handle, as with the driver. */
+static void destroy(struct CUctx_st *context)
+{
+    if (stack.count > 0 && stack.items[stack.count - 1] == context->handle)
+        stack.count--;
+    context_free(context);
 }
 
 CUresult cuCtxDestroy_v2(CUcontext context)
@@ -245,10 +294,35 @@ CUresult cuCtxDestroy_v2(CUcontext context)
     struct CUctx_st *const found = handle_get(&cuda.contexts, context);
     if (!found || found->is_primary)
         return cuda_leave(CUDA_ERROR_INVALID_CONTEXT);
-    /* Popped here if it is on top; other threads keep a stale handle, as with the driver. */
-    if (stack.count > 0 && stack.items[stack.count - 1] == context)
-        stack.count--;
-    context_free(found);
+    destroy(found);
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxAttach(CUcontext *context, unsigned int flags)
+{
+    struct CUctx_st *current = NULL;
+    const CUresult status = cuda_enter_context(&current);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!context || flags != 0)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    current->use_count++;
+    *context = current->handle;
+    return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxDetach(CUcontext context)
+{
+    struct CUctx_st *current = NULL;
+    const CUresult status = cuda_enter_context(&current);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (current->handle != context || (current->is_primary && current->use_count == 1))
+        return cuda_leave(CUDA_ERROR_INVALID_CONTEXT);
+    if (--current->use_count == 0)
+        destroy(current);
     return cuda_leave(CUDA_SUCCESS);
 }
 
@@ -358,27 +432,37 @@ CUresult cuCtxGetApiVersion(CUcontext context, unsigned int *version)
         return status;
     if (!version)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    if (context) {
-        found = handle_get(&cuda.contexts, context);
-        status = found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-    } else {
-        status = context_current(&found);
-    }
+    status = context_named(context, &found);
     if (status == CUDA_SUCCESS)
         *version = found->api_version;
     return cuda_leave(status);
 }
 
-CUresult cuCtxSynchronize(void)
+static CUresult synchronize(const char *call, CUcontext handle)
 {
     struct CUctx_st *context = NULL;
 
-    if (restore_passes_sync(__func__))
+    if (restore_passes_sync(call))
         return CUDA_SUCCESS;
-    const CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_call(call);
     if (status != CUDA_SUCCESS)
         return status;
+    status = context_named(handle, &context);
+    if (status == CUDA_SUCCESS)
+        status = context_check(context);
+    if (status != CUDA_SUCCESS)
+        return cuda_leave(status);
     stream_run_context(context);
     pool_release_all();
     return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxSynchronize(void)
+{
+    return synchronize(__func__, NULL);
+}
+
+CUresult cuCtxSynchronize_v2(CUcontext context)
+{
+    return synchronize(__func__, context);
 }

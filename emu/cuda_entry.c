@@ -11,6 +11,8 @@
 
 #include "cuda/array.h"
 #include "cuda/checkpoint.h"
+#include "cuda/code.h"
+#include "cuda/context.h"
 #include "cuda/ipc.h"
 #include "cuda/managed.h"
 #include "cuda_state.h"
@@ -22,6 +24,9 @@ struct entry {
     void (*plain)(void);
     void (*per_thread)(void); /* NULL: the same */
 };
+
+/* Forms for the thread's own stream came with CUDA 7; who asks for an older one gets the other. */
+#define PER_THREAD_SINCE 7000
 
 #define FUNCTION(symbol)            ((void (*)(void))(symbol))
 #define PLAIN(name, since)          { #name, since, FUNCTION(name), NULL },
@@ -59,6 +64,7 @@ static const struct entry entries[] = {
     PLAIN(cuDevicePrimaryCtxSetFlags, 7000)
     FORM(cuDevicePrimaryCtxSetFlags, 11000, cuDevicePrimaryCtxSetFlags_v2)
     PLAIN(cuDevicePrimaryCtxGetState, 7000)
+    PLAIN(cuCtxCreate, 2000)
     FORM(cuCtxCreate, 3020, cuCtxCreate_v2)
     FORM(cuCtxCreate, 11040, cuCtxCreate_v3)
     FORM(cuCtxCreate, 12050, cuCtxCreate_v4)
@@ -71,9 +77,25 @@ static const struct entry entries[] = {
     PLAIN(cuCtxSetCurrent, 4000)
     PLAIN(cuCtxGetCurrent, 4000)
     PLAIN(cuCtxGetDevice, 2000)
+    FORM(cuCtxGetDevice, 13000, cuCtxGetDevice_v2)
+    PLAIN(cuCtxAttach, 2000)
+    PLAIN(cuCtxDetach, 2000)
+    PLAIN(cuCtxSetFlags, 12010)
+    PLAIN(cuCtxGetId, 12000)
+    PLAIN(cuCtxSetLimit, 3010)
+    PLAIN(cuCtxGetLimit, 3010)
+    PLAIN(cuCtxGetCacheConfig, 3020)
+    PLAIN(cuCtxSetCacheConfig, 3020)
+    PLAIN(cuCtxGetSharedMemConfig, 4020)
+    PLAIN(cuCtxSetSharedMemConfig, 4020)
+    PLAIN(cuCtxResetPersistingL2Cache, 11000)
+    PLAIN(cuCtxEnablePeerAccess, 4000)
+    PLAIN(cuCtxDisablePeerAccess, 4000)
+    PLAIN(cuDeviceGetP2PAttribute, 8000)
     PLAIN(cuCtxGetFlags, 7000)
     PLAIN(cuCtxGetApiVersion, 3020)
     PLAIN(cuCtxSynchronize, 2000)
+    FORM(cuCtxSynchronize, 13000, cuCtxSynchronize_v2)
     PLAIN(cuCtxGetStreamPriorityRange, 5050)
     FORM(cuMemGetInfo, 3020, cuMemGetInfo_v2)
     FORM(cuMemAlloc, 3020, cuMemAlloc_v2)
@@ -84,6 +106,7 @@ static const struct entry entries[] = {
     PLAIN(cuMemHostAlloc, 2020)
     FORM(cuMemHostGetDevicePointer, 3020, cuMemHostGetDevicePointer_v2)
     PLAIN(cuMemHostGetFlags, 2030)
+    PLAIN(cuMemHostRegister, 4000)
     FORM(cuMemHostRegister, 6050, cuMemHostRegister_v2)
     PLAIN(cuMemHostUnregister, 4000)
     PLAIN(cuPointerGetAttribute, 4000)
@@ -176,18 +199,25 @@ static const struct entry entries[] = {
     THREAD(cuMemsetD8Async, 3020)
     THREAD(cuMemsetD16Async, 3020)
     THREAD(cuMemsetD32Async, 3020)
+    COPY(cuMemcpyPeer, 4000, cuMemcpyPeer)
+    THREAD(cuMemcpyPeerAsync, 4000)
     PLAIN(cuStreamCreate, 2000)
     PLAIN(cuStreamCreateWithPriority, 5050)
+    PLAIN(cuStreamDestroy, 2000)
     FORM(cuStreamDestroy, 4000, cuStreamDestroy_v2)
     THREAD(cuStreamGetPriority, 5050)
     THREAD(cuStreamGetFlags, 5050)
     THREAD(cuStreamGetId, 12000)
     THREAD(cuStreamGetCtx, 9020)
+    STREAM(cuStreamGetCtx, 12050, cuStreamGetCtx_v2)
+    THREAD(cuStreamGetDevice, 12080)
+    THREAD(cuStreamAddCallback, 5000)
     THREAD(cuStreamWaitEvent, 3020)
     THREAD(cuStreamSynchronize, 2000)
     THREAD(cuStreamQuery, 2000)
     THREAD(cuLaunchHostFunc, 10000)
     PLAIN(cuEventCreate, 2000)
+    PLAIN(cuEventDestroy, 2000)
     FORM(cuEventDestroy, 4000, cuEventDestroy_v2)
     PLAIN(cuEventQuery, 2000)
     PLAIN(cuEventSynchronize, 2000)
@@ -202,6 +232,11 @@ static const struct entry entries[] = {
     PLAIN(cuModuleGetFunction, 2000)
     PLAIN(cuModuleGetLoadingMode, 11070)
     THREAD(cuLaunchKernel, 4000)
+#define X(name, symbol, since) FORM(name, since, symbol)
+    CUDA_CODE_MAP(X)
+#undef X
+    THREAD(cuLaunchCooperativeKernel, 9000)
+    THREAD(cuLaunchKernelEx, 11060)
     PLAIN(cuCheckpointProcessGetState, 12080)
     PLAIN(cuCheckpointProcessGetRestoreThreadId, 12080)
     PLAIN(cuCheckpointProcessLock, 12080)
@@ -230,8 +265,9 @@ static CUdriverProcAddressQueryResult find_entry(const char *name, int version, 
     if (!best)
         return is_known ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
                         : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-    void (*const function)(void) =
-        is_per_thread && best->per_thread ? best->per_thread : best->plain;
+    void (*const function)(void) = is_per_thread && best->per_thread && version >= PER_THREAD_SINCE
+                                       ? best->per_thread
+                                       : best->plain;
     /* A function pointer has no portable way to void *; its bytes have. */
     memcpy(ret_function, &function, sizeof(function));
     return CU_GET_PROC_ADDRESS_SUCCESS;

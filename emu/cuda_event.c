@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cuda/context.h"
 #include "stream.h"
 
 struct event {
@@ -130,6 +131,11 @@ CUresult cuEventDestroy_v2(CUevent event)
         return status;
     event_free(found);
     return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuEventDestroy(CUevent event)
+{
+    return cuEventDestroy_v2(event);
 }
 
 static int copy_clock(struct clock *to, const struct clock *from)

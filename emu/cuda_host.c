@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "cuda/context.h"
 #include "stream.h"
 
 #define HOST_PAGE_BYTES ((size_t)4096)
@@ -156,6 +157,11 @@ CUresult cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
     status = add_range(&range);
     return cuda_leave(status == CUDA_ERROR_OUT_OF_MEMORY ? cuda_count_oom(&cuda.gpus[context->gpu])
                                                          : status);
+}
+
+CUresult cuMemHostRegister(void *memory, size_t bytes, unsigned int flags)
+{
+    return cuMemHostRegister_v2(memory, bytes, flags);
 }
 
 CUresult cuMemHostUnregister(void *memory)

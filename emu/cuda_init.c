@@ -48,6 +48,13 @@ bool cuda_is_lost(const struct gpu *gpu)
            (atomic_load(&cuda.link.orders->lost_gpus) >> gpu->server_index & 1) != 0;
 }
 
+CUresult context_check(const struct CUctx_st *context)
+{
+    if (cuda_is_lost(&cuda.gpus[context->gpu]))
+        return CUDA_ERROR_UNKNOWN;
+    return cuda.is_failed ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
+}
+
 CUresult cuda_enter_context_call(const char *call, struct CUctx_st **ret_context)
 {
     CUresult status = cuda_enter_call(call);
@@ -55,10 +62,8 @@ CUresult cuda_enter_context_call(const char *call, struct CUctx_st **ret_context
     if (status != CUDA_SUCCESS)
         return status;
     status = context_current(ret_context);
-    if (status == CUDA_SUCCESS && cuda_is_lost(&cuda.gpus[(*ret_context)->gpu]))
-        status = CUDA_ERROR_UNKNOWN;
-    if (status == CUDA_SUCCESS && cuda.is_failed)
-        status = CUDA_ERROR_LAUNCH_FAILED;
+    if (status == CUDA_SUCCESS)
+        status = context_check(*ret_context);
     return status == CUDA_SUCCESS ? status : cuda_leave(status);
 }
 

@@ -5,11 +5,12 @@
  * that callers take their path without a kernel.
  */
 
+#include "cuda/code.h"
 #include "cuda_state.h"
 
-static CUresult refuse(void)
+static CUresult refuse_call(const char *call)
 {
-    const CUresult status = cuda_enter();
+    const CUresult status = cuda_enter_call(call);
 
     return status == CUDA_SUCCESS ? cuda_leave(CUDA_ERROR_NOT_SUPPORTED) : status;
 }
@@ -18,14 +19,14 @@ CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
     (void)module;
     (void)path;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
     (void)module;
     (void)image;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, int *options,
@@ -36,13 +37,13 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int co
     (void)count;
     (void)options;
     (void)values;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuModuleUnload(CUmodule module)
 {
     (void)module;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
@@ -50,7 +51,7 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     (void)function;
     (void)module;
     (void)name;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuModuleGetLoadingMode(int *mode)
@@ -78,7 +79,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
     (void)stream;
     (void)params;
     (void)extra;
-    return refuse();
+    return refuse_call(__func__);
 }
 
 CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned int grid_y,
@@ -90,3 +91,22 @@ CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned 
                           stream, params, extra);
 }
 /* NOLINTEND(readability-function-size) */
+
+#define X(name, symbol, since)                                                                     \
+    CUresult symbol(void)                                                                          \
+    {                                                                                              \
+        return refuse_call(#symbol);                                                               \
+    }
+CUDA_CODE_MAP(X)
+#undef X
+#define X(name)                                                                                    \
+    CUresult name(void)                                                                            \
+    {                                                                                              \
+        return refuse_call(#name);                                                                 \
+    }                                                                                              \
+    CUresult name##_ptsz(void)                                                                     \
+    {                                                                                              \
+        return refuse_call(#name);                                                                 \
+    }
+CUDA_CODE_STREAM_MAP(X)
+#undef X

@@ -76,6 +76,10 @@ struct CUctx_st {
     uint32_t gpu;
     uint32_t flags;
     uint32_t api_version;
+    uint32_t use_count; /* cuCtxAttach */
+    uint64_t id;
+    size_t limits[7]; /* by CUlimit */
+    unsigned cache_config, shared_config;
     bool is_primary;
     struct range *open_blocks; /* owned: blocks of small allocations that have room */
     struct range *ranges;      /* owned: all others */
@@ -148,6 +152,13 @@ struct gpu *device_of_server(uint64_t server_index);
 /* cuda_context.c: the thread's current one: CUDA_ERROR_INVALID_CONTEXT, or _CONTEXT_IS_DESTROYED.
  */
 CUresult context_current(struct CUctx_st **ret_context);
+/* The one that a handle names, the thread's current one without: CUDA_ERROR_INVALID_CONTEXT. */
+CUresult context_named(CUcontext handle, struct CUctx_st **ret_context);
+/* Whether it can be used: its card is there, and nothing has broken it. */
+CUresult context_check(const struct CUctx_st *context);
+CUresult context_check_flags(unsigned int flags);
+/* cuda_limits.c */
+void context_set_defaults(struct CUctx_st *context);
 
 /* space.c */
 /* Reserve so many bytes of addresses; once a process. */

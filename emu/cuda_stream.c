@@ -4,6 +4,9 @@
  * Entry points of streams; what a stream is, is in stream.h.
  */
 
+#include <stdlib.h>
+
+#include "cuda/context.h"
 #include "restore.h"
 #include "stream.h"
 
@@ -54,6 +57,11 @@ CUresult cuStreamDestroy_v2(CUstream stream)
         return cuda_leave(CUDA_ERROR_INVALID_HANDLE);
     stream_free(found);
     return cuda_leave(CUDA_SUCCESS);
+}
+
+CUresult cuStreamDestroy(CUstream stream)
+{
+    return cuStreamDestroy_v2(stream);
 }
 
 /* On success the lock is held. */
@@ -121,6 +129,29 @@ CUresult cuStreamGetCtx(CUstream stream, CUcontext *context)
     return cuda_leave(CUDA_SUCCESS);
 }
 
+/* No stream of a green context: there are none. */
+CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *context, void **green)
+{
+    const CUresult status = green ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+
+    if (status == CUDA_SUCCESS)
+        *green = NULL;
+    return status == CUDA_SUCCESS ? cuStreamGetCtx(stream, context) : status;
+}
+
+CUresult cuStreamGetDevice(CUstream stream, CUdevice *device)
+{
+    struct stream *found = NULL;
+    const CUresult status = enter_stream(stream, &found);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!device)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    *device = (CUdevice)found->context->gpu;
+    return cuda_leave(CUDA_SUCCESS);
+}
+
 CUresult cuStreamSynchronize(CUstream stream)
 {
     struct stream *found = NULL;
@@ -147,6 +178,18 @@ CUresult cuStreamQuery(CUstream stream)
                                                                 : CUDA_SUCCESS);
 }
 
+/* Takes the work over, whose stream was found, and gives the lock back. */
+static CUresult call_later(struct stream *stream, struct work *work)
+{
+    if (cuda.is_late)
+        return cuda_leave(stream_enqueue(stream, work));
+    restore_begin_work();
+    (void)cuda_leave(CUDA_SUCCESS);
+    work_do(work);
+    restore_end_work();
+    return CUDA_SUCCESS;
+}
+
 CUresult cuLaunchHostFunc(CUstream stream, void (*function)(void *), void *data)
 {
     struct stream *found = NULL;
@@ -155,15 +198,42 @@ CUresult cuLaunchHostFunc(CUstream stream, void (*function)(void *), void *data)
 
     if (status != CUDA_SUCCESS)
         return status;
-    if (!function)
+    return function ? call_later(found, &work) : cuda_leave(CUDA_ERROR_INVALID_VALUE);
+}
+
+struct callback {
+    void (*function)(CUstream stream, CUresult status, void *data);
+    CUstream stream;
+    void *data;
+};
+
+static void run_callback(void *data)
+{
+    const struct callback callback = *(struct callback *)data;
+
+    free(data);
+    callback.function(callback.stream, CUDA_SUCCESS, callback.data);
+}
+
+CUresult cuStreamAddCallback(CUstream stream, void (*function)(CUstream, CUresult, void *),
+                             void *data, unsigned int flags)
+{
+    struct stream *found = NULL;
+    const CUresult status = enter_stream(stream, &found);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (!function || flags != 0)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    if (cuda.is_late)
-        return cuda_leave(stream_enqueue(found, &work));
-    restore_begin_work();
-    (void)cuda_leave(CUDA_SUCCESS);
-    work_do(&work);
-    restore_end_work();
-    return CUDA_SUCCESS;
+    struct callback *const callback = malloc(sizeof(*callback));
+    if (!callback)
+        return cuda_leave(cuda_count_oom(&cuda.gpus[found->context->gpu]));
+    *callback = (struct callback){ function, stream, data };
+    struct work work = { .kind = WORK_CALL, .function = run_callback, .data = callback };
+    const CUresult added = call_later(found, &work);
+    if (added != CUDA_SUCCESS)
+        free(callback);
+    return added;
 }
 
 /* Forms whose stream 0 is the thread's own. */
@@ -191,6 +261,22 @@ CUresult cuStreamGetId_ptsz(CUstream stream, unsigned long long *id)
 CUresult cuStreamGetCtx_ptsz(CUstream stream, CUcontext *context)
 {
     return cuStreamGetCtx(own(stream), context);
+}
+
+CUresult cuStreamGetCtx_v2_ptsz(CUstream stream, CUcontext *context, void **green)
+{
+    return cuStreamGetCtx_v2(own(stream), context, green);
+}
+
+CUresult cuStreamGetDevice_ptsz(CUstream stream, CUdevice *device)
+{
+    return cuStreamGetDevice(own(stream), device);
+}
+
+CUresult cuStreamAddCallback_ptsz(CUstream stream, void (*function)(CUstream, CUresult, void *),
+                                  void *data, unsigned int flags)
+{
+    return cuStreamAddCallback(own(stream), function, data, flags);
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream stream)

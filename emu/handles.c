@@ -49,15 +49,23 @@ void *handle_new(struct handles *handles, void *object)
     return make_handle(slot, handles->slots[slot].generation);
 }
 
-static struct handle_slot *find_slot(const struct handles *handles, const void *handle)
+/* Also of a handle that is hidden. */
+static struct handle_slot *find_kept(const struct handles *handles, const void *handle)
 {
     const uint64_t number = (uint64_t)(uintptr_t)handle >> ALIGNMENT_BITS;
     const uint64_t slot = (number & SLOT_MAX) - 1; /* 0 becomes far too large */
 
-    if (slot >= handles->slot_count || !handles->slots[slot].object ||
+    if (slot >= handles->slot_count ||
         handle != make_handle((uint32_t)slot, handles->slots[slot].generation))
         return NULL;
     return &handles->slots[slot];
+}
+
+static struct handle_slot *find_slot(const struct handles *handles, const void *handle)
+{
+    struct handle_slot *const slot = find_kept(handles, handle);
+
+    return slot && slot->object ? slot : NULL;
 }
 
 void *handle_get(const struct handles *handles, const void *handle)
@@ -77,4 +85,20 @@ void handle_free(struct handles *handles, const void *handle)
     slot->generation = (slot->generation + 1) & GENERATION_MASK;
     slot->next_free = handles->first_free;
     handles->first_free = (uint32_t)(slot - handles->slots) + 1;
+}
+
+void handle_hide(struct handles *handles, const void *handle)
+{
+    struct handle_slot *const slot = find_slot(handles, handle);
+
+    if (slot)
+        slot->object = NULL;
+}
+
+void handle_show(struct handles *handles, const void *handle, void *object)
+{
+    struct handle_slot *const slot = find_kept(handles, handle);
+
+    if (slot)
+        slot->object = object;
 }

@@ -24,6 +24,9 @@ struct handles {
 void *handle_new(struct handles *handles, void *object);
 /* The object, or NULL for anything that is no living handle. */
 void *handle_get(const struct handles *handles, const void *handle);
+/* A handle that is kept for an object that is gone, and for the next one. */
+void handle_hide(struct handles *handles, const void *handle);
+void handle_show(struct handles *handles, const void *handle, void *object);
 void handle_free(struct handles *handles, const void *handle);
 
 #endif

@@ -24,6 +24,7 @@
     X(CUDA_ERROR_NO_BINARY_FOR_GPU, 209,                                                           \
       "no kernel image is available for execution on the device")                                  \
     X(CUDA_ERROR_NOT_MAPPED, 211, "resource not mapped")                                           \
+    X(CUDA_ERROR_UNSUPPORTED_LIMIT, 215, "limit is not supported on this architecture")            \
     X(CUDA_ERROR_CONTEXT_ALREADY_IN_USE, 216,                                                      \
       "exclusive-thread device already in use by a "                                               \
       "different thread")                                                                          \

@@ -36,6 +36,11 @@ void *conform_symbol(const char *name)
     return symbol;
 }
 
+bool conform_has(const char *name)
+{
+    return dlsym(driver.library, name) != NULL;
+}
+
 static const char *result_name(CUresult result)
 {
     const char *name = NULL;
@@ -99,22 +104,30 @@ static int open_gpu(bool is_quiet, struct error *err)
 int main(int argc, char **argv)
 {
     const bool is_other = argc == 2 && strcmp(argv[1], CONFORM_OTHER) == 0;
+    const bool is_target = argc == 2 && strcmp(argv[1], CONFORM_TARGET) == 0;
     const char *const require = getenv("BRIM_REQUIRE_GPU"); /* NOLINT(concurrency-mt-unsafe) */
     struct error err = { 0 };
 
-    if (open_gpu(is_other, &err) < 0) {
+    if (open_gpu(is_other || is_target, &err) < 0) {
         const bool is_required = require && strcmp(require, "1") == 0;
         printf(is_required ? "Bail out! %s\n" : "1..0 # SKIP %s\n", err.message);
         return is_required ? EXIT_FAILURE : EXIT_SUCCESS;
     }
     if (is_other)
         return conform_ipc_other();
+    if (is_target)
+        return conform_checkpoint_target();
     conform_memory();
     conform_vmm();
     conform_pool();
     conform_array();
     conform_ipc();
     conform_managed();
+    conform_rect();
+    conform_stream();
+    conform_names();
+    conform_checkpoint();
+    conform_context();
     (void)driver.primary_release(0);
     printf("1..%u\n# %u checks, %u differences\n", check_count, check_count, difference_count);
     return difference_count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

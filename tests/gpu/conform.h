@@ -16,13 +16,17 @@
  *   conform.c     the driver, the counting    conform_memory.c  cuMemAlloc, pointers, copies
  *   conform_vmm.c reserve, create, map        conform_pool.c  pools in stream order
  *   conform_ipc.c handles for other processes conform_managed.c  managed memory
- *   conform_array.c  arrays and boxes
+ *   conform_array.c  arrays and boxes         conform_context.c  contexts
+ *   conform_rect.c rectangles                 conform_stream.c  streams and events
+ *   conform_names.c cuGetProcAddress          conform_checkpoint.c  checkpoints of a child
  */
 
 #define MIB ((uint64_t)1 << 20)
 
 /* An entry point; one that the driver lacks ends the run. */
 void *conform_symbol(const char *name);
+/* Whether there is one: for what younger drivers have. */
+bool conform_has(const char *name);
 #define DRV(name) ((__typeof__(&name))conform_symbol(#name))
 
 void conform_status(CUresult got, CUresult wanted, const char *what);
@@ -39,9 +43,16 @@ void conform_pool(void);
 void conform_array(void);
 void conform_ipc(void);
 void conform_managed(void);
+void conform_rect(void);
+void conform_stream(void);
+void conform_names(void);
+void conform_checkpoint(void);
+void conform_context(void); /* the last, as it resets the primary context */
 
 /* What the other process is called by, and does: it opens what its standard input tells. */
 #define CONFORM_OTHER "other"
 int conform_ipc_other(void);
+#define CONFORM_TARGET "target"
+int conform_checkpoint_target(void);
 
 #endif

@@ -213,7 +213,8 @@ static void test_memory_belongs_to_no_context(void)
     CHECK_CU(CU(cuMemRelease)(handle));
     CHECK_CU_IS(CU(cuMemRelease)(handle), CUDA_ERROR_INVALID_VALUE);
     CHECK_CU(CU(cuMemAddressFree)(address, PAGE));
-    CHECK_CU(CU(cuDevicePrimaryCtxRelease_v2)(0));
+    while (CU(cuDevicePrimaryCtxRelease_v2)(0) == CUDA_SUCCESS) /* a reset releases nothing */
+        continue;
     CHECK_EQ_U64(emulated_stats().used_bytes, 0);
 }
 
