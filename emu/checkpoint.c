@@ -100,19 +100,20 @@ static int begin_lock(struct server *server, const struct checkpoint *checkpoint
 
 static int begin_save(struct server *server, struct checkpoint *checkpoint)
 {
-    const char *fault = NULL;
     const pid_t pid = checkpoint->thread->pid;
-    const int status = checkpoint_check(server, checkpoint, &fault);
+    const struct checkpoint_refusal refusal = checkpoint_check(server, pid);
 
-    if (fault) {
-        checkpoint_fault(server, checkpoint->thread, fault);
-        checkpoint->state = CU_PROCESS_STATE_FAILED;
-        tell_thread(checkpoint, EMU_RESTORE_FAIL, 0);
+    if (refusal.fault) {
+        checkpoint_fault(server, checkpoint->thread, refusal.fault);
+        checkpoint->first->answer = refusal.status;
+        if (refusal.then == EMU_RESTORE_FAIL)
+            checkpoint->state = CU_PROCESS_STATE_FAILED;
+        tell_thread(checkpoint, refusal.then, 0);
         return CUDA_SUCCESS;
     }
-    if (status == CUDA_SUCCESS)
+    if (refusal.status == CUDA_SUCCESS)
         tell_thread(checkpoint, EMU_RESTORE_SAVE, checkpoint_time_ns(server, pid, true));
-    return status;
+    return (int)refusal.status;
 }
 
 /* The target is there: now its memory. */
@@ -216,8 +217,8 @@ static int settle(struct server *server, struct checkpoint *checkpoint, int stat
             checkpoint->state = CU_PROCESS_STATE_LOCKED;
         break;
     case EMU_CHECKPOINT_SAVE:
-        if (checkpoint->state == CU_PROCESS_STATE_FAILED)
-            return CUDA_ERROR_OPERATING_SYSTEM;
+        if (checkpoint->first->answer != CUDA_SUCCESS)
+            return (int)checkpoint->first->answer;
         if (status != CUDA_SUCCESS)
             break;
         checkpoint->image_bytes = checkpoint_give_back(server, pid);

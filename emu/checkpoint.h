@@ -34,7 +34,8 @@ struct checkpoint_wait {
     enum emu_checkpoint what;
     uint64_t arg;
     uint32_t cards;
-    bool has_told; /* a load: the target is there */
+    bool has_told;   /* a load: the target is there */
+    CUresult answer; /* to a save that went wrong; else what the target answers */
 };
 
 struct checkpoint {
@@ -68,9 +69,13 @@ void checkpoint_fault(struct server *server, const struct client *target, const 
 bool checkpoint_has_lost_nvml(const struct server *server, pid_t pid);
 
 /* checkpoint_books.c */
-/* CUDA_SUCCESS, or what refuses to be saved. */
-int checkpoint_check(const struct server *server, const struct checkpoint *checkpoint,
-                     const char **ret_fault);
+/* Whether the process can be saved, and what the driver makes of one that can not. */
+struct checkpoint_refusal {
+    CUresult status;       /* CUDA_SUCCESS: it can */
+    const char *fault;     /* what is told; NULL: nothing */
+    enum emu_restore then; /* the order that goes with a fault */
+};
+struct checkpoint_refusal checkpoint_check(const struct server *server, pid_t pid);
 bool checkpoint_is_importer(const struct server *server, pid_t pid);
 /* Returns how many bytes that were. */
 uint64_t checkpoint_give_back(struct server *server, pid_t pid);

@@ -48,22 +48,46 @@ bool checkpoint_is_importer(const struct server *server, pid_t pid)
     return false;
 }
 
+static bool has_managed_memory(const struct server *server, pid_t pid)
+{
+    for (const struct client *client = server->clients; client; client = client->next) {
+        for (uint32_t gpu = 0; is_of(client, pid) && gpu < server->card_count; gpu++) {
+            if (client->managed_bytes[gpu] > 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 /*
  * Memory that processes share, by driver. 570: refused (NVIDIA's README of cuda-checkpoint). 580:
  * saved, but an importer can never be loaded again; 595: fails after half a minute and the process
  * is lost (both: github.com/VivianSobers/gpunap, validation/FINDINGS.md). 610: refused, but for
  * trees that cuda-checkpoint itself has started (NVIDIA/cuda-checkpoint issue 55).
+ *
+ * Managed memory is refused by all of them; on 595 the context is lost by it, which shows after the
+ * unlock (gpunap, results_gpu1/fault_uvm.json and results_gpu2/fault_uvm.json).
  */
-int checkpoint_check(const struct server *server, const struct checkpoint *checkpoint,
-                     const char **ret_fault)
+struct checkpoint_refusal checkpoint_check(const struct server *server, pid_t pid)
 {
-    *ret_fault = NULL;
-    if (!shares_memory(server, checkpoint->thread->pid) || server->options.driver == 580)
-        return CUDA_SUCCESS;
-    if (server->options.driver != 595)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    *ret_fault = "shares memory with another process, and a checkpoint loses it";
-    return CUDA_ERROR_OPERATING_SYSTEM;
+    const bool loses = server->options.driver == 595;
+
+    if (has_managed_memory(server, pid))
+        return (struct checkpoint_refusal){
+            CUDA_ERROR_NOT_SUPPORTED,
+            loses ? "has managed memory, and its context is lost by the checkpoint that is refused"
+                  : NULL,
+            EMU_RESTORE_BREAK,
+        };
+    if (!shares_memory(server, pid) || server->options.driver == 580)
+        return (struct checkpoint_refusal){ .status = CUDA_SUCCESS };
+    if (!loses)
+        return (struct checkpoint_refusal){ .status = CUDA_ERROR_NOT_SUPPORTED };
+    return (struct checkpoint_refusal){
+        CUDA_ERROR_OPERATING_SYSTEM,
+        "shares memory with another process, and a checkpoint loses it",
+        EMU_RESTORE_FAIL,
+    };
 }
 
 static uint64_t shared_bytes(const struct client *client, uint32_t gpu)

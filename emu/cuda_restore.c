@@ -258,6 +258,9 @@ static CUresult obey(const struct emu_reply *order)
         return unlock(false);
     case EMU_RESTORE_FAIL:
         return unlock(true);
+    case EMU_RESTORE_BREAK:
+        cuda.is_failed = true;
+        return CUDA_SUCCESS;
     default:
         return CUDA_SUCCESS;
     }

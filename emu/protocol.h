@@ -94,7 +94,8 @@ enum emu_restore {
     EMU_RESTORE_SAVE,     /* values: nanoseconds that it takes at least */
     EMU_RESTORE_LOAD,     /* values: as above */
     EMU_RESTORE_UNLOCK,
-    EMU_RESTORE_FAIL, /* unlock; from now on calls fail */
+    EMU_RESTORE_FAIL,  /* unlock; from now on calls fail */
+    EMU_RESTORE_BREAK, /* stay locked; later on calls fail */
 };
 
 struct emu_request {

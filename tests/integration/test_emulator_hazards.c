@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+#include "cuda/managed.h"
 #include "cuda/vmm.h"
 #include "emulated_checkpoint.h"
 
@@ -48,6 +49,35 @@ static void part_sharer(void)
         CHECK(write(1, status == CUDA_ERROR_LAUNCH_FAILED ? "l" : "k", 1) == 1);
     }
     exit(0);
+}
+
+/* Has managed memory, and says at each byte what a call answers. */
+static void part_managed(void)
+{
+    CUdeviceptr address = 0;
+    char command = '\0';
+
+    (void)emulated_context();
+    CHECK_CU(CU(cuMemAllocManaged)(&address, MIB, CU_MEM_ATTACH_GLOBAL));
+    CHECK(write(1, "r", 1) == 1);
+    while (read(0, &command, 1) == 1) {
+        const CUresult status = CU(cuMemsetD8_v2)(address, 1, MIB);
+        CHECK(write(1, status == CUDA_ERROR_LAUNCH_FAILED ? "l" : "k", 1) == 1);
+    }
+    exit(0);
+}
+
+/* A checkpoint of it is refused, and leaves it locked; then it can be asked again. */
+static struct emulated_child refuse_managed(void)
+{
+    const struct emulated_child child = start_target("managed");
+
+    CHECK_CU(lock_for(child.pid, 0));
+    CHECK_CU_IS(CU(cuCheckpointProcessCheckpoint)(child.pid, NULL), CUDA_ERROR_NOT_SUPPORTED);
+    check_state(child.pid, CU_PROCESS_STATE_LOCKED);
+    CHECK_CU(CU(cuCheckpointProcessUnlock)(child.pid, NULL));
+    check_state(child.pid, CU_PROCESS_STATE_RUNNING);
+    return child;
 }
 
 /* ---- tests ---- */
@@ -204,6 +234,16 @@ static void part_595(void)
     exit(0);
 }
 
+static void part_595_managed(void)
+{
+    (void)emulated_context();
+    struct emulated_child child = refuse_managed();
+    CHECK_EQ_U64(counter("checkpoint_faults"), 1);
+    CHECK(ask(&child, 'x') == 'l');
+    CHECK(emulated_end(&child, 0) == 0);
+    exit(0);
+}
+
 static void part_610(void)
 {
     (void)emulated_context();
@@ -244,10 +284,21 @@ static void part_unified(void)
     exit(0);
 }
 
+static void test_managed_memory_is_refused(void)
+{
+    const unsigned long long before = counter("checkpoint_faults");
+    struct emulated_child child = refuse_managed();
+
+    CHECK(ask(&child, 'x') == 'k');
+    CHECK_EQ_U64(counter("checkpoint_faults"), before);
+    CHECK(emulated_end(&child, 0) == 0);
+}
+
 static void test_hazards_are_the_drivers(void)
 {
     CHECK(run_nested("--driver=570", "570") == 0);
     CHECK(run_nested("--driver=595", "595") == 0);
+    CHECK(run_nested("--driver=595", "595-managed") == 0);
     CHECK(run_nested("--driver=610", "610") == 0);
     CHECK(run_nested("--checkpoint-time", "timed") == 0);
     CHECK(run_nested("--unified", "unified") == 0);
@@ -256,14 +307,22 @@ static void test_hazards_are_the_drivers(void)
 int main(int argc, char **argv)
 {
     static const struct checkpoint_part parts[] = {
-        { "target", part_target }, { "careless", part_careless }, { "sharer", part_sharer },
-        { "570", part_570 },       { "595", part_595 },           { "610", part_610 },
-        { "timed", part_timed },   { "unified", part_unified },
+        { "target", part_target },
+        { "careless", part_careless },
+        { "sharer", part_sharer },
+        { "managed", part_managed },
+        { "570", part_570 },
+        { "595", part_595 },
+        { "595-managed", part_595_managed },
+        { "610", part_610 },
+        { "timed", part_timed },
+        { "unified", part_unified },
     };
     static const struct test_case cases[] = {
         TEST(test_a_synchronisation_is_not_locked_out_and_crashes_without_memory),
         TEST(test_a_restore_without_room_fails_for_ever_and_keeps_what_there_was),
         TEST(test_a_thread_is_taken_for_its_process),
+        TEST(test_managed_memory_is_refused),
         TEST(test_hazards_are_the_drivers),
     };
 
