@@ -231,16 +231,18 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
     return cuda_leave(CUDA_SUCCESS);
 }
 
-/* High marks can be set to 0 alone, current figures not at all. */
-static CUresult set_bytes(uint64_t *bytes, CUmemPool_attribute attribute, uint64_t value)
+/* High marks can be set to 0 alone, and are then what there is now; current figures can not. */
+static CUresult set_bytes(struct pool *pool, CUmemPool_attribute attribute, uint64_t value)
 {
-    if (attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ||
-        (value == 0 && (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH ||
-                        attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH))) {
-        *bytes = value;
-        return CUDA_SUCCESS;
-    }
-    return CUDA_ERROR_INVALID_VALUE;
+    if (attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)
+        pool->threshold_bytes = value;
+    else if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH && value == 0)
+        pool->reserved_high_bytes = pool->reserved_bytes;
+    else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH && value == 0)
+        pool->used_high_bytes = pool->used_bytes;
+    else
+        return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value)
@@ -250,13 +252,13 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
     if (status != CUDA_SUCCESS)
         return status;
     struct pool *const found = find_pool(pool);
-    uint64_t *const bytes = found ? find_bytes(found, attribute) : NULL;
+    const uint64_t *const bytes = found ? find_bytes(found, attribute) : NULL;
     if (!found || !value || (!bytes && !is_reuse(attribute)))
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     if (bytes) {
         uint64_t wanted = 0;
         memcpy(&wanted, value, sizeof(wanted));
-        status = set_bytes(bytes, attribute, wanted);
+        status = set_bytes(found, attribute, wanted);
     } else {
         memcpy(&found->reuse[attribute - 1], value, sizeof(int));
     }
@@ -312,4 +314,40 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     cuda.gpus[device].pool = pool;
     return cuda_leave(CUDA_SUCCESS);
+}
+
+/* The same by location, as CUDA 13 has it; there are pools of pinned memory of a card alone. */
+static CUresult check_place(const CUmemLocation *location, CUmemAllocationType type)
+{
+    if (!location ||
+        (type != CU_MEM_ALLOCATION_TYPE_PINNED && type != CU_MEM_ALLOCATION_TYPE_MANAGED))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (location->type == CU_MEM_LOCATION_TYPE_DEVICE)
+        return type == CU_MEM_ALLOCATION_TYPE_PINNED ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
+    return location->type == CU_MEM_LOCATION_TYPE_HOST ||
+                   location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA
+               ? CUDA_ERROR_NOT_SUPPORTED
+               : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location,
+                                CUmemAllocationType type)
+{
+    const CUresult status = check_place(location, type);
+
+    return status == CUDA_SUCCESS ? cuDeviceGetDefaultMemPool(pool, location->id) : status;
+}
+
+CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, CUmemAllocationType type)
+{
+    const CUresult status = check_place(location, type);
+
+    return status == CUDA_SUCCESS ? cuDeviceGetMemPool(pool, location->id) : status;
+}
+
+CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool)
+{
+    const CUresult status = check_place(location, type);
+
+    return status == CUDA_SUCCESS ? cuDeviceSetMemPool(location->id, pool) : status;
 }

@@ -49,6 +49,12 @@ CUDA_API CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute a
 CUDA_API CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device);
 CUDA_API CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device);
 CUDA_API CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool);
+CUDA_API CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location,
+                                         CUmemAllocationType type);
+CUDA_API CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location,
+                                  CUmemAllocationType type);
+CUDA_API CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type,
+                                  CUmemoryPool pool);
 
 /* NOLINTEND(readability-identifier-naming) */
 

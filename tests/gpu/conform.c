@@ -117,6 +117,7 @@ int main(int argc, char **argv)
         return conform_ipc_other();
     if (is_target)
         return conform_checkpoint_target();
+    conform_device();
     conform_memory();
     conform_vmm();
     conform_pool();

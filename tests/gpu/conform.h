@@ -19,6 +19,7 @@
  *   conform_array.c  arrays and boxes         conform_context.c  contexts
  *   conform_rect.c rectangles                 conform_stream.c  streams and events
  *   conform_names.c cuGetProcAddress          conform_checkpoint.c  checkpoints of a child
+ *   conform_device.c  devices, errors, pinned memory
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -37,6 +38,7 @@ void conform_holds(bool holds, const char *what);
 uint64_t conform_free_bytes(void);
 
 /* The tests: each leaves the gpu as it found it. */
+void conform_device(void);
 void conform_memory(void);
 void conform_vmm(void);
 void conform_pool(void);

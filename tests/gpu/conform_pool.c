@@ -27,6 +27,92 @@ static void check_arguments(CUmemoryPool pool, CUstream stream)
                    CUDA_ERROR_INVALID_VALUE, "a high mark set to 1 is an invalid value");
     conform_number(attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD), 0,
                    "the threshold is 0 at first");
+    conform_status(DRV(cuMemPoolSetAttribute)(pool, (CUmemPool_attribute)99, &one),
+                   CUDA_ERROR_INVALID_VALUE, "an unknown attribute is an invalid value");
+    conform_status(DRV(cuMemPoolGetAttribute)(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, NULL),
+                   CUDA_ERROR_INVALID_VALUE, "an attribute to nowhere is an invalid value");
+}
+
+static void check_reuse(CUmemoryPool pool)
+{
+    static const CUmemPool_attribute attributes[] = {
+        CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES,
+        CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC,
+        CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES,
+    };
+
+    for (size_t i = 0; i < 3; i++) {
+        int value = 77;
+        conform_status(DRV(cuMemPoolGetAttribute)(pool, attributes[i], &value), CUDA_SUCCESS,
+                       "cuMemPoolGetAttribute");
+        conform_number((uint64_t)value, 1, "reuse is allowed at first");
+        value = 0;
+        conform_status(DRV(cuMemPoolSetAttribute)(pool, attributes[i], &value), CUDA_SUCCESS,
+                       "and can be forbidden");
+        value = 77;
+        conform_status(DRV(cuMemPoolGetAttribute)(pool, attributes[i], &value), CUDA_SUCCESS,
+                       "cuMemPoolGetAttribute");
+        conform_number((uint64_t)value, 0, "then it is");
+        value = 1;
+        conform_status(DRV(cuMemPoolSetAttribute)(pool, attributes[i], &value), CUDA_SUCCESS,
+                       "and allowed again");
+    }
+}
+
+/* Two allocations, one of which is freed: what a trim may take, and what it must leave. */
+static void check_trim(CUmemoryPool pool, CUstream stream)
+{
+    uint64_t threshold = UINT64_MAX, zero = 0;
+    CUdeviceptr kept = 0, freed = 0;
+
+    conform_status(DRV(cuMemPoolSetAttribute)(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold),
+                   CUDA_SUCCESS, "the threshold is set");
+    conform_status(DRV(cuMemAllocFromPoolAsync)(&kept, 64 * MIB, pool, stream), CUDA_SUCCESS,
+                   "cuMemAllocFromPoolAsync");
+    conform_status(DRV(cuMemAllocFromPoolAsync)(&freed, 64 * MIB, pool, stream), CUDA_SUCCESS,
+                   "cuMemAllocFromPoolAsync");
+    conform_status(DRV(cuMemFreeAsync)(freed, stream), CUDA_SUCCESS, "cuMemFreeAsync");
+    conform_status(DRV(cuStreamSynchronize)(stream), CUDA_SUCCESS, "cuStreamSynchronize");
+    const uint64_t reserved = attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    conform_holds(reserved >= 128 * MIB, "both are reserved still");
+    conform_status(DRV(cuMemPoolTrimTo)(pool, reserved + 1), CUDA_SUCCESS,
+                   "a trim to more than there is");
+    conform_number(attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), reserved,
+                   "it does nothing");
+    conform_status(DRV(cuMemPoolTrimTo)(pool, 0), CUDA_SUCCESS, "a trim to nothing");
+    const uint64_t left = attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    conform_holds(left >= 64 * MIB && left < reserved, "it leaves what is used, and not much more");
+    conform_number(attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 64 * MIB, "that is used");
+    conform_holds(attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) >= reserved,
+                  "the high mark remembers");
+    conform_status(DRV(cuMemPoolSetAttribute)(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, &zero),
+                   CUDA_SUCCESS, "a high mark is reset");
+    conform_number(attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH), left,
+                   "it starts from what there is");
+    conform_status(DRV(cuMemPoolSetAttribute)(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &zero),
+                   CUDA_ERROR_INVALID_VALUE, "what is used can not be set");
+    conform_status(DRV(cuMemFreeAsync)(kept, stream), CUDA_SUCCESS, "cuMemFreeAsync");
+    conform_status(DRV(cuStreamSynchronize)(stream), CUDA_SUCCESS, "cuStreamSynchronize");
+    conform_status(DRV(cuMemPoolTrimTo)(pool, 0), CUDA_SUCCESS, "cuMemPoolTrimTo");
+    conform_number(attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), 0, "nothing is left");
+}
+
+/* cuMemGetMemPool and its kin are younger than pools. */
+static void check_places(CUmemoryPool standard)
+{
+    CUmemLocation location = { CU_MEM_LOCATION_TYPE_DEVICE, 0 };
+    CUmemoryPool pool = NULL;
+
+    if (!conform_has("cuMemGetDefaultMemPool"))
+        return;
+    conform_status(DRV(cuMemGetDefaultMemPool)(&pool, &location, CU_MEM_ALLOCATION_TYPE_PINNED),
+                   CUDA_SUCCESS, "cuMemGetDefaultMemPool");
+    conform_holds(pool == standard, "a device's default pool is that of its location");
+    conform_status(DRV(cuMemGetMemPool)(&pool, &location, CU_MEM_ALLOCATION_TYPE_INVALID),
+                   CUDA_ERROR_INVALID_VALUE, "a pool of no kind is an invalid value");
+    location.type = CU_MEM_LOCATION_TYPE_INVALID;
+    conform_status(DRV(cuMemGetMemPool)(&pool, &location, CU_MEM_ALLOCATION_TYPE_PINNED),
+                   CUDA_ERROR_INVALID_VALUE, "a pool of nowhere is an invalid value");
 }
 
 static void check_release(CUmemoryPool pool, CUstream stream)
@@ -94,8 +180,11 @@ void conform_pool(void)
                    "destroying the default pool is an invalid value");
     conform_status(DRV(cuDeviceSetMemPool)(0, pool), CUDA_SUCCESS, "cuDeviceSetMemPool");
     check_arguments(pool, stream);
+    check_reuse(pool);
+    check_places(standard);
     check_release(pool, stream);
     check_threshold(pool, stream);
+    check_trim(pool, stream);
     conform_status(DRV(cuMemPoolDestroy)(pool), CUDA_SUCCESS, "cuMemPoolDestroy");
     conform_status(DRV(cuDeviceGetMemPool)(&current, 0), CUDA_SUCCESS, "cuDeviceGetMemPool");
     conform_holds(standard == current, "without it the default one is current again");
