@@ -49,6 +49,16 @@ static void check_devices(void)
 
 static void check_errors(void)
 {
+    static const struct {
+        int code;
+        const char *name;
+    } some[] = { { 36, "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER" },
+                 { 214, "CUDA_ERROR_ECC_UNCORRECTABLE" },
+                 { 304, "CUDA_ERROR_OPERATING_SYSTEM" },
+                 { 401, "CUDA_ERROR_ILLEGAL_STATE" },
+                 { 710, "CUDA_ERROR_ASSERT" },
+                 { 807, "CUDA_ERROR_MPS_SERVER_NOT_READY" },
+                 { 900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" } };
     const char *text = "";
     int version = 0;
 
@@ -59,6 +69,10 @@ static void check_errors(void)
     conform_status(DRV(cuGetErrorName)(CUDA_ERROR_OUT_OF_MEMORY, &text), CUDA_SUCCESS,
                    "cuGetErrorName");
     conform_holds(text && strcmp(text, "CUDA_ERROR_OUT_OF_MEMORY") == 0, "an error's name");
+    for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
+        conform_holds(DRV(cuGetErrorName)((CUresult)some[i].code, &text) == CUDA_SUCCESS && text &&
+                          strcmp(text, some[i].name) == 0,
+                      some[i].name);
     conform_status(DRV(cuGetErrorName)((CUresult)54321, &text), CUDA_ERROR_INVALID_VALUE,
                    "the name of no error is an invalid value");
     conform_holds(text == NULL, "and none");
