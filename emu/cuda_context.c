@@ -223,6 +223,7 @@ CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags)
     return set_primary_flags(__func__, device, flags, false); /* as before CUDA 11 */
 }
 
+/* api_version: 0 where something is asked for that there is not. */
 static CUresult create(const char *call, CUcontext *context, unsigned int flags, CUdevice device,
                        uint32_t api_version)
 {
@@ -231,6 +232,8 @@ static CUresult create(const char *call, CUcontext *context, unsigned int flags,
 
     if (status != CUDA_SUCCESS)
         return status;
+    if (api_version == 0)
+        return cuda_leave(CUDA_ERROR_NOT_SUPPORTED);
     struct gpu *const gpu = device_get(device);
     if (!gpu)
         return cuda_leave(CUDA_ERROR_INVALID_DEVICE);
@@ -265,16 +268,14 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
 CUresult cuCtxCreate_v3(CUcontext *context, void *affinity, int affinity_count, unsigned int flags,
                         CUdevice device)
 {
-    if (affinity || affinity_count != 0) /* needs MPS */
-        return CUDA_ERROR_NOT_SUPPORTED;
-    return create(__func__, context, flags, device, 3020);
+    const bool needs_mps = affinity || affinity_count != 0;
+
+    return create(__func__, context, flags, device, needs_mps ? 0 : 3020);
 }
 
 CUresult cuCtxCreate_v4(CUcontext *context, void *params, unsigned int flags, CUdevice device)
 {
-    if (params) /* SM affinity or CIG */
-        return CUDA_ERROR_NOT_SUPPORTED;
-    return create(__func__, context, flags, device, 3020);
+    return create(__func__, context, flags, device, params ? 0 : 3020); /* affinity, or CIG */
 }
 
 /* Popped here if it is on top; other threads keep a stale handle, as with the driver. */

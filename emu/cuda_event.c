@@ -172,14 +172,16 @@ static CUresult record(struct event *event, struct stream *stream)
     return CUDA_SUCCESS;
 }
 
-CUresult cuEventRecord(CUevent event, CUstream stream)
+static CUresult record_call(const char *call, CUevent event, CUstream stream, unsigned int flags)
 {
     struct CUctx_st *context = NULL;
     struct stream *found_stream = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(call, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
+    if (flags > 1)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     struct event *const found = handle_get(&cuda.events, event);
     if (!found)
         return cuda_leave(CUDA_ERROR_INVALID_HANDLE);
@@ -189,9 +191,14 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
     return cuda_leave(status == CUDA_SUCCESS ? record(found, found_stream) : status);
 }
 
+CUresult cuEventRecord(CUevent event, CUstream stream)
+{
+    return record_call(__func__, event, stream, 0);
+}
+
 CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags)
 {
-    return flags <= 1 ? cuEventRecord(event, stream) : CUDA_ERROR_INVALID_VALUE;
+    return record_call(__func__, event, stream, flags);
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)

@@ -84,11 +84,11 @@ void host_free_all(const struct CUctx_st *context)
     }
 }
 
-CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
+static CUresult alloc(const char *call, void **memory, size_t bytes, unsigned int flags)
 {
     const int saved_errno = errno;
     struct CUctx_st *context = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(call, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -111,9 +111,14 @@ CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
     return cuda_leave(status);
 }
 
+CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
+{
+    return alloc(__func__, memory, bytes, flags);
+}
+
 CUresult cuMemAllocHost_v2(void **memory, size_t bytes)
 {
-    return cuMemHostAlloc(memory, bytes, 0);
+    return alloc(__func__, memory, bytes, 0);
 }
 
 /* Frees or unregisters the range that starts at memory. */

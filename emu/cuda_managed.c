@@ -274,7 +274,8 @@ static void prefetch_piece(struct managed_piece *piece, int location)
     piece->prefetched = location;
 }
 
-/* Done at the call, as a card may that has nothing else to do. */
+/* Done at the call, as a card may that has nothing else to do. Without a location the call is wrong
+ * otherwise. */
 static CUresult prefetch(const char *call, CUdeviceptr address, size_t bytes,
                          const CUmemLocation *location, CUstream handle)
 {
@@ -287,7 +288,7 @@ static CUresult prefetch(const char *call, CUdeviceptr address, size_t bytes,
         return status;
     status = stream_find(context, handle, &stream);
     struct range *const range = managed_find(address, bytes);
-    if (status == CUDA_SUCCESS && !range)
+    if (status == CUDA_SUCCESS && (!range || !location))
         status = CUDA_ERROR_INVALID_VALUE;
     if (status == CUDA_SUCCESS)
         status = managed_locate(location, &to);
@@ -301,8 +302,7 @@ static CUresult prefetch(const char *call, CUdeviceptr address, size_t bytes,
 CUresult cuMemPrefetchAsync_v2(CUdeviceptr address, size_t bytes, CUmemLocation location,
                                unsigned int flags, CUstream stream)
 {
-    return flags == 0 ? prefetch(__func__, address, bytes, &location, stream)
-                      : CUDA_ERROR_INVALID_VALUE;
+    return prefetch(__func__, address, bytes, flags == 0 ? &location : NULL, stream);
 }
 
 CUresult cuMemPrefetchAsync_v2_ptsz(CUdeviceptr address, size_t bytes, CUmemLocation location,

@@ -317,8 +317,14 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 }
 
 /* The same by location, as CUDA 13 has it; there are pools of pinned memory of a card alone. */
-static CUresult check_place(const CUmemLocation *location, CUmemAllocationType type)
+static CUresult check_place(const char *call, const CUmemLocation *location,
+                            CUmemAllocationType type)
 {
+    const CUresult status = cuda_enter_call(call);
+
+    if (status != CUDA_SUCCESS)
+        return status;
+    (void)cuda_leave(CUDA_SUCCESS);
     if (!location ||
         (type != CU_MEM_ALLOCATION_TYPE_PINNED && type != CU_MEM_ALLOCATION_TYPE_MANAGED))
         return CUDA_ERROR_INVALID_VALUE;
@@ -333,21 +339,21 @@ static CUresult check_place(const CUmemLocation *location, CUmemAllocationType t
 CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool, CUmemLocation *location,
                                 CUmemAllocationType type)
 {
-    const CUresult status = check_place(location, type);
+    const CUresult status = check_place(__func__, location, type);
 
     return status == CUDA_SUCCESS ? cuDeviceGetDefaultMemPool(pool, location->id) : status;
 }
 
 CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, CUmemAllocationType type)
 {
-    const CUresult status = check_place(location, type);
+    const CUresult status = check_place(__func__, location, type);
 
     return status == CUDA_SUCCESS ? cuDeviceGetMemPool(pool, location->id) : status;
 }
 
 CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool)
 {
-    const CUresult status = check_place(location, type);
+    const CUresult status = check_place(__func__, location, type);
 
     return status == CUDA_SUCCESS ? cuDeviceSetMemPool(location->id, pool) : status;
 }

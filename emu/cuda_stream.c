@@ -10,11 +10,11 @@
 #include "restore.h"
 #include "stream.h"
 
-CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
+static CUresult create(const char *call, CUstream *stream, unsigned int flags, int priority)
 {
     struct CUctx_st *context = NULL;
     struct stream *made = NULL;
-    CUresult status = cuda_enter_context(&context);
+    CUresult status = cuda_enter_context_call(call, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -26,9 +26,14 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int pr
     return cuda_leave(status);
 }
 
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
+{
+    return create(__func__, stream, flags, priority);
+}
+
 CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
 {
-    return cuStreamCreateWithPriority(stream, flags, 0);
+    return create(__func__, stream, flags, 0);
 }
 
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)
@@ -132,11 +137,11 @@ CUresult cuStreamGetCtx(CUstream stream, CUcontext *context)
 /* No stream of a green context: there are none. */
 CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext *context, void **green)
 {
-    const CUresult status = green ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    const CUresult status = cuStreamGetCtx(stream, context);
 
-    if (status == CUDA_SUCCESS)
+    if (status == CUDA_SUCCESS && green)
         *green = NULL;
-    return status == CUDA_SUCCESS ? cuStreamGetCtx(stream, context) : status;
+    return status == CUDA_SUCCESS && !green ? CUDA_ERROR_INVALID_VALUE : status;
 }
 
 CUresult cuStreamGetDevice(CUstream stream, CUdevice *device)

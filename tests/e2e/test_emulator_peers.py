@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs from PyPI that load NVIDIA's libraries find the emulated ones, and believe them."""
 import json
+import select
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +122,38 @@ print(json.dumps({"states": states,
 """
 
 
+# Says when it is ready and when its call has returned; SIGINT is Python's KeyboardInterrupt.
+BLOCKED = """
+import sys
+from cuda.bindings import driver as cuda
+
+cuda.cuInit(0)
+context = cuda.cuDevicePrimaryCtxRetain(cuda.cuDeviceGet(0)[1])[1]
+cuda.cuCtxSetCurrent(context)
+print("ready", flush=True)
+sys.stdin.readline()
+print("calling", flush=True)
+try:
+    cuda.cuMemAlloc(1 << 20)
+    print("returned", flush=True)
+    sys.stdin.readline()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+CONTROL = """
+import sys
+from cuda.bindings import driver as cuda
+
+cuda.cuInit(0)
+for name in sys.argv[2:]:
+    call = getattr(cuda, "cuCheckpointProcess" + name)
+    args = getattr(cuda, f"CUcheckpoint{name}Args")()
+    status, = call(int(sys.argv[1]), args)
+    assert status == cuda.CUresult.CUDA_SUCCESS, (name, status)
+"""
+
+
 def python(code):
     return [sys.executable, "-c", code]
 
@@ -177,3 +212,22 @@ def test_cuda_bindings_checkpoint_a_process(start_emulator):
     stats = json.loads(machine.brim("emulate", "--stats").stdout)
     assert stats["gpus"][0]["used_bytes"] == (1000 + 256) * MIB
     assert stats["checkpoint_faults"] == 0
+
+
+def test_an_interrupt_waits_until_the_process_is_restored(emulator):
+    pytest.importorskip("cuda.bindings")
+    program = emulator.spawn(*python(BLOCKED), stdin=-1, stdout=-1)
+    assert program.stdout.readline() == "ready\n"
+    done = emulator.run(*python(CONTROL), str(program.pid), "Lock", "Checkpoint")
+    assert done.returncode == 0, done.stderr
+    program.stdin.write("go\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "calling\n"
+    waits = Path(f"/proc/{program.pid}/wchan")
+    while "futex" not in waits.read_text():
+        pass  # the call is on its way to the driver's lock
+    program.send_signal(signal.SIGINT)
+    assert not select.select([program.stdout], [], [], 0.2)[0] and program.poll() is None
+    done = emulator.run(*python(CONTROL), str(program.pid), "Restore", "Unlock")
+    assert done.returncode == 0, done.stderr
+    assert program.stdout.readline() == "interrupted\n"
