@@ -6,6 +6,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "cuda/array.h"
+#include "cuda/pool.h"
 #include "emulated_checkpoint.h"
 
 /* ---- parts that run as processes of their own ---- */
@@ -56,6 +58,81 @@ static void part_state(void)
     exit(0);
 }
 
+#define LINEAR_COUNT 3
+
+/* Device addresses of memory of every kind: a pool's, mapped, of an array (by its copies), small.
+ */
+static void take_every_kind(CUdeviceptr addresses[LINEAR_COUNT], CUarray *ret_array)
+{
+    static const CUmemAllocationProp properties = {
+        .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+        .location = { CU_MEM_LOCATION_TYPE_DEVICE, 0 },
+    };
+    static const CUmemAccessDesc access = { { CU_MEM_LOCATION_TYPE_DEVICE, 0 },
+                                            CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    static const CUDA_ARRAY_DESCRIPTOR descriptor = { .Width = 1024,
+                                                      .Format = CU_AD_FORMAT_UNSIGNED_INT8,
+                                                      .NumChannels = 1 };
+    CUmemGenericAllocationHandle handle = 0;
+
+    CHECK_CU(CU(cuMemAllocAsync)(&addresses[0], 3 * MIB, NULL));
+    CHECK_CU(CU(cuMemCreate)(&handle, 4 * MIB, &properties, 0));
+    CHECK_CU(CU(cuMemAddressReserve)(&addresses[1], 4 * MIB, 0, 0, 0));
+    CHECK_CU(CU(cuMemMap)(addresses[1], 4 * MIB, 0, handle, 0));
+    CHECK_CU(CU(cuMemSetAccess)(addresses[1], 4 * MIB, &access, 1));
+    CHECK_CU(CU(cuMemRelease)(handle)); /* the mapping keeps it */
+    addresses[2] = emulated_alloc(700);
+    CHECK_CU(CU(cuArrayCreate_v2)(ret_array, &descriptor));
+}
+
+/* Fills each kind with its own number, and says at each byte whether all of it is there. */
+static void part_kinds(void)
+{
+    static const size_t sizes[LINEAR_COUNT] = { 3 << 20, 4 << 20, 700 };
+    static unsigned char bytes[4 << 20];
+    CUdeviceptr addresses[LINEAR_COUNT] = { 0 };
+    CUarray array = NULL;
+    char command = '\0';
+
+    (void)emulated_context();
+    take_every_kind(addresses, &array);
+    for (size_t i = 0; i < LINEAR_COUNT; i++)
+        CHECK_CU(CU(cuMemsetD8_v2)(addresses[i], (unsigned char)(i + 1), sizes[i]));
+    CHECK_CU(CU(cuMemcpyDtoA_v2)(array, 0, addresses[0], 1024));
+    CHECK_CU(CU(cuCtxSynchronize)());
+    CHECK(write(1, "r", 1) == 1);
+    while (read(0, &command, 1) == 1) {
+        bool is_right = true;
+        for (size_t i = 0; i < LINEAR_COUNT; i++) {
+            CHECK_CU(CU(cuMemcpyDtoH_v2)(bytes, addresses[i], sizes[i]));
+            is_right = is_right && bytes[0] == i + 1 && bytes[sizes[i] - 1] == i + 1;
+        }
+        CHECK_CU(CU(cuMemcpyAtoH_v2)(bytes, array, 0, 1024));
+        is_right = is_right && bytes[0] == 1 && bytes[1023] == 1;
+        CHECK(write(1, is_right ? "k" : "?", 1) == 1);
+    }
+    exit(0);
+}
+
+/* Takes and frees, as it is told. */
+static void part_taker(void)
+{
+    CUdeviceptr addresses[64] = { 0 };
+    size_t count = 0;
+    char command = '\0';
+
+    (void)emulated_context();
+    CHECK(write(1, "r", 1) == 1);
+    while (read(0, &command, 1) == 1) {
+        if (command == 't')
+            addresses[count++] = emulated_alloc(6 * MIB);
+        else
+            CHECK_CU(CU(cuMemFree_v2)(addresses[--count]));
+        CHECK(write(1, "k", 1) == 1);
+    }
+    exit(0);
+}
+
 /* ---- tests ---- */
 
 static void test_a_process_gives_its_memory_back_and_has_it_again(void)
@@ -82,6 +159,69 @@ static void test_a_process_gives_its_memory_back_and_has_it_again(void)
     CHECK(ask(&child, 'c') == 'k');
     CHECK(emulated_end(&child, 0) == 0);
     CHECK_EQ_U64(emulated_free_bytes(), free_before + held);
+}
+
+static void test_memory_of_every_kind_comes_back(void)
+{
+    struct emulated_child child = start_target("kinds");
+    const unsigned long long before = emulated_stats().used_bytes;
+
+    for (int i = 0; i < 3; i++) {
+        CHECK(ask(&child, 'c') == 'k');
+        save(child.pid);
+        CHECK_EQ_U64(emulated_stats().used_bytes, EMULATED_CONTEXT_BYTES); /* ours */
+        load(child.pid);
+        CHECK_EQ_U64(emulated_stats().used_bytes, before);
+    }
+    CHECK(ask(&child, 'c') == 'k');
+    CHECK(emulated_end(&child, 0) == 0);
+    CHECK_EQ_U64(emulated_stats().used_bytes, EMULATED_CONTEXT_BYTES);
+}
+
+#define TAKER_COUNT 3
+
+struct taker {
+    struct emulated_child child;
+    size_t count;
+    bool is_away;
+};
+
+static void step(struct taker *taker, unsigned what)
+{
+    if (taker->is_away) {
+        load(taker->child.pid);
+        taker->is_away = false;
+    } else if (what == 0) {
+        save(taker->child.pid);
+        taker->is_away = true;
+    } else if (what == 1 && taker->count > 0) {
+        CHECK(ask(&taker->child, 'f') == 'k');
+        taker->count--;
+    } else if (taker->count < 20) {
+        CHECK(ask(&taker->child, 't') == 'k');
+        taker->count++;
+    }
+}
+
+static void test_the_books_are_right_over_random_steps(void)
+{
+    struct taker takers[TAKER_COUNT] = { 0 };
+    uint64_t seed = 88172645463325252U;
+
+    for (size_t i = 0; i < TAKER_COUNT; i++)
+        takers[i].child = start_target("taker");
+    for (int round = 0; round < 120; round++) {
+        uint64_t wanted = EMULATED_CONTEXT_BYTES;
+        seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+        step(&takers[seed % TAKER_COUNT], (unsigned)(seed >> 8) % 5);
+        for (size_t i = 0; i < TAKER_COUNT; i++)
+            wanted += takers[i].is_away ? 0 : EMULATED_CONTEXT_BYTES + takers[i].count * 6 * MIB;
+        CHECK_EQ_U64(emulated_stats().used_bytes, wanted);
+    }
+    for (size_t i = 0; i < TAKER_COUNT; i++) /* one of them away, or not */
+        (void)emulated_end(&takers[i].child, SIGKILL);
+    while (emulated_stats().used_bytes != EMULATED_CONTEXT_BYTES)
+        (void)poll(NULL, 0, 1);
 }
 
 static void test_each_call_needs_its_state(void)
@@ -305,13 +445,13 @@ static void test_a_process_must_be_the_callers(void)
 int main(int argc, char **argv)
 {
     static const struct checkpoint_part parts[] = {
-        { "target", part_target },
-        { "worker", part_worker },
-        { "controller", part_controller },
-        { "state", part_state },
+        { "target", part_target }, { "worker", part_worker },         { "kinds", part_kinds },
+        { "taker", part_taker },   { "controller", part_controller }, { "state", part_state },
     };
     static const struct test_case cases[] = {
         TEST(test_a_process_gives_its_memory_back_and_has_it_again),
+        TEST(test_memory_of_every_kind_comes_back),
+        TEST(test_the_books_are_right_over_random_steps),
         TEST(test_each_call_needs_its_state),
         TEST(test_arguments_are_checked),
         TEST(test_calls_wait_until_the_process_is_unlocked),
