@@ -54,11 +54,12 @@ build-tsan/build.ninja:
 	@scripts/deps build
 	meson setup build-tsan -Db_sanitize=thread -Db_lundef=false
 
-## make bench         figures of our own: a table and build/bench.json; ONLY=key,… for some
+## make bench         figures of our own: a table and build/bench.json; ONLY=key,… for some,
+##                    RUNS=3 to take the run in the middle
 bench:
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory all
-	@BUILD=$(BUILD) tools/bench $(ONLY)
+	@BUILD=$(BUILD) RUNS=$(RUNS) tools/bench $(ONLY)
 
 ## make fuzz          fuzz each door for 60 s under ASan+UBSan; FUZZ_SECONDS=…, ONLY='target …'
 fuzz:
