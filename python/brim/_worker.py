@@ -213,3 +213,12 @@ def segments(heartbeat: bool = True) -> Iterator[Segment]:
     finally:
         _worker = None
         worker.close()
+
+
+def _begin_in_child() -> None:
+    """The heartbeat's thread is not there any more, and cannot open a gate that it has closed."""
+    if _worker is not None:
+        _worker.gate = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -164,3 +164,41 @@ def test_jsonl_inputs_are_objects(batch, short_dir):
                               cwd=short_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (short_dir / "o" / os.listdir(short_dir / "o")[0]).read_text() == "hello"
+
+
+def test_the_children_of_a_worker_do_not_answer_for_it(batch):
+    """By fork, beside a heartbeat that may hold any lock at that moment; and as a DataLoader's."""
+    status, summary = batch("""
+import multiprocessing
+def child(segment):
+    said = []
+    for use in (lambda: segment.burst("1GB"), segment.done, lambda: segment.failed("no"),
+                lambda: next(brim.segments())):
+        try:
+            use()
+        except brim.Error as error:
+            said.append(type(error).__name__)
+        segment.is_answered = False
+    brim.heartbeat()
+    return said
+def work(number):
+    return number * number
+for segment in brim.segments():
+    segment.burst("1GB")
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, " ".join(child(segment)).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        squares = pool.map(work, range(4))
+    open(segment.out, "w").write(os.read(reading, 999).decode() + f" {squares}")
+    os.close(reading), os.close(writing)
+    pid = os.fork()                    # a child that leaves the loop by its end, as careless ones do
+    if pid == 0:
+        sys.exit(0)
+    os.waitpid(pid, 0)
+""", "--heartbeat", "10s", count=6)
+    assert status == 0 and summary["segments_done"] == 6, batch.stderr
+    assert {batch.output(n) for n in range(6)} == {"Forked Forked Forked StateError [0, 1, 4, 9]"}
