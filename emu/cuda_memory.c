@@ -48,9 +48,9 @@ CUresult cuMemFree_v2(CUdeviceptr address)
         return cuda_leave(CUDA_SUCCESS);
     if (!space_find(address, &place) || place.base != address || place.mapping)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    const struct end end = place.is_managed
-                               ? (struct end){ .host = (unsigned char *)(uintptr_t)address }
-                               : (struct end){ .gpu = place.gpu, .offset = place.offset };
+    struct end end = { .gpu = place.gpu, .offset = place.offset };
+    if (place.is_managed)
+        end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
     race_check_free(&end, place.bytes, "cuMemFree");
     if (pool_piece(address)) { /* with the pool's thresholds, as at any synchronisation */
         pool_give(pool_piece(address));
