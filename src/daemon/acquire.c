@@ -231,9 +231,45 @@ static void adopt(struct session *session, const struct message *message, struct
     if (!holder)
         return;
     step_asked(daemon, lease_id, claim, CLOCK_NEVER_MS);
-    holder_granted(holder, message->seq);
+    holder_granted(holder);
     step_lease(daemon, "ready", lease_id, 0);
     gpus_attribute_again(daemon);
+}
+
+static bool is_same_claim(const struct claim *asked, const struct claim *held)
+{
+    bool is_same = asked->part_count == held->part_count && strcmp(asked->name, held->name) == 0;
+
+    for (uint32_t i = 0; i < asked->part_count && is_same; i++) {
+        const struct claim_part *part = &asked->parts[i], *other = &held->parts[i];
+        is_same = part->resident_bytes == other->resident_bytes &&
+                  part->burst_bytes == other->burst_bytes &&
+                  part->load_peak_bytes == other->load_peak_bytes &&
+                  (part->gpu == CLAIM_GPU_ANY || part->gpu == other->gpu);
+    }
+    return is_same;
+}
+
+/* The journal of a daemon that was killed had this lease already, and its holder, which was not
+ * told any more, asks again. NULL: no such lease. */
+static struct holder *find_untold(const struct session *session,
+                                  const struct message_claim *message, const struct claim *claim)
+{
+    const struct holders *holders = &session->daemon->holders;
+    struct holder *holder = NULL;
+    struct budget_lease_view view;
+
+    if (!(message->flags & BRIM_CLAIM_HELD_BY_PROCESS) || message->pid != 0 || !session->peer.watch)
+        return NULL;
+    while ((holder = holder_next_of_root(holders, watch_pid(&session->peer),
+                                         watch_start_ticks(&session->peer), holder))) {
+        if (holder->uid == session->uid && holder->flags == message->flags && !holder->session &&
+            !holder->is_released && holder->is_granted &&
+            budget_view_lease(session->daemon->budget, holder->id, &view) &&
+            is_same_claim(claim, view.claim))
+            return holder;
+    }
+    return NULL;
 }
 
 void acquire_new(struct session *session, const struct message *message, uint64_t arrived_ms)
@@ -252,6 +288,14 @@ void acquire_new(struct session *session, const struct message *message, uint64_
         adopt(session, message, &claim);
         return;
     }
+    holder = find_untold(session, &message->acquire, &claim);
+    if (holder) {
+        holder->session = session;
+        session->holder = holder;
+        holder->acquire_seq = message->seq;
+        holder_tell_granted(holder);
+        return;
+    }
     r = budget_acquire(daemon->budget, &claim, clock_now_ms(), deadline_ms, &lease_id, &refusal);
     if (r == BUDGET_REFUSED) {
         refuse(session, message->seq, &claim, &refusal);
@@ -268,7 +312,7 @@ void acquire_new(struct session *session, const struct message *message, uint64_
     if (r == BUDGET_QUEUED)
         wait_in_queue(holder, &refusal);
     else
-        holder_granted(holder, message->seq);
+        holder_granted(holder);
 }
 
 /* Whether this session is of the process that held the lease before. */

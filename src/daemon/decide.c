@@ -120,7 +120,7 @@ static void on_lease_decision(struct daemon *daemon, struct holder *holder,
 {
     switch (decision->kind) {
     case DECISION_GRANTED:
-        holder_granted(holder, holder->acquire_seq);
+        holder_granted(holder);
         break;
     case DECISION_BURST_GRANTED:
         on_burst_granted(holder, decision);

@@ -101,13 +101,21 @@ static uint64_t charge_of(const struct holder *holder)
     return sum_bytes;
 }
 
-void holder_granted(struct holder *holder, uint32_t seq)
+void holder_tell_granted(struct holder *holder)
+{
+    holder->is_answer_owed = false;
+    answer_granted(holder, holder->acquire_seq);
+    CRASH_POINT(daemon_answered);
+}
+
+void holder_granted(struct holder *holder)
 {
     holder->is_granted = true;
     holder->told_kind = REFUSAL_NONE;
     CRASH_POINT(daemon_decided);
-    answer_granted(holder, seq);
-    CRASH_POINT(daemon_answered);
+    holder->is_answer_owed = holder->is_held_by_pid && recorder_is_sound(holder->daemon->recorder);
+    if (!holder->is_answer_owed)
+        holder_tell_granted(holder);
     note_holder(holder, "granted", charge_of(holder), NULL);
     step_lease(holder->daemon, "granted", holder->id, 0);
     /* Until it is written nobody would know of it after a kill: it holds nothing yet. */

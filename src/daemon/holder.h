@@ -42,8 +42,12 @@ struct holder_terms {
 int holder_begin(struct daemon *daemon, const struct holder_terms *terms, struct session *session,
                  struct holder **ret_lease);
 
-/* The lease is granted now: tell the session (seq), the events, the journal. */
-void holder_granted(struct holder *holder, uint32_t seq);
+/* The lease is granted now: tell the events, the journal, and the session (acquire_seq). A holder
+ * that will not come back after a restart, as it is to become another program, is told only when
+ * the journal has its lease. */
+void holder_granted(struct holder *holder);
+/* Tell the session. */
+void holder_tell_granted(struct holder *holder);
 /* The connection has ended. lease may be gone afterwards. */
 void holder_disconnected(struct holder *holder);
 /* Give back what it has; a waiter vanishes. lease may be gone afterwards. */

@@ -50,6 +50,7 @@ struct holder {
     bool is_held_by_pid;     /* lives while its process does, connection or not */
     bool is_holder_gone;     /* that process has ended; the connection, passed on, still holds it */
     bool is_burst_waiting;   /* burst_seq is to be answered */
+    bool is_answer_owed;     /* granted; acquire_seq is answered when the journal has it */
     uint32_t acquire_seq;    /* the requests that wait for an answer */
     uint32_t burst_seq;
 

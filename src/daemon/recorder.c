@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "daemon/daemon.h"
+#include "daemon/holder.h"
 #include "daemon/restore.h"
 #include "store/journal.h"
 
@@ -79,6 +80,11 @@ void recorder_lease(struct recorder *recorder, struct holder *holder, bool is_ur
         LIST_INSERT_HEAD(&recorder->dirty, holder, dirty_entry);
     holder->is_dirty = true;
     plan(recorder, is_urgent ? 0 : RECORDER_DELAY_MS);
+}
+
+bool recorder_is_sound(const struct recorder *recorder)
+{
+    return recorder && !recorder->is_stopped && recorder->failures == 0;
 }
 
 void recorder_lease_gone(struct recorder *recorder, struct holder *holder)
@@ -229,10 +235,24 @@ static void keep_for_next(struct recorder *recorder)
     written->refusal_count = 0;
 }
 
+/* Those whose answer has waited for their row; also where it could not be written: a full disk
+ * keeps nobody from working. */
+static void tell_holders(struct recorder *recorder)
+{
+    const struct daemon *daemon = recorder->daemon;
+
+    for (size_t i = 0; i < recorder->written.lease_count && !daemon->is_ending; i++) {
+        struct holder *holder = holder_find(&daemon->holders, recorder->written.leases[i].id);
+        if (holder && holder->is_answer_owed)
+            holder_tell_granted(holder);
+    }
+}
+
 static void finish(struct recorder *recorder)
 {
     char safe[LOG_ESCAPED_BYTES];
 
+    tell_holders(recorder);
     if (recorder->result < 0)
         keep_for_next(recorder);
     journal_batch_deinit(&recorder->written);
@@ -285,8 +305,10 @@ static void on_timer(uv_timer_t *timer)
     recorder->is_writing =
         uv_queue_work(recorder->daemon->loop, &recorder->work, on_work, on_work_done) == 0;
     if (!recorder->is_writing) {
-        recorder->must_write_all = true;
-        journal_batch_deinit(&recorder->written);
+        recorder->result = -EAGAIN;
+        (void)error_set(&recorder->problem, recorder->result, "no thread to write it");
+        finish(recorder);
+        plan(recorder, RETRY_MS);
     }
 }
 

@@ -31,6 +31,8 @@ void recorder_restore(struct daemon *daemon);
 
 /* The lease's row may be wrong now. is_urgent: nobody but the journal remembers it. */
 void recorder_lease(struct recorder *recorder, struct holder *holder, bool is_urgent);
+/* Whether what is handed over is likely to be written soon. */
+bool recorder_is_sound(const struct recorder *recorder);
 /* It is gone. */
 void recorder_lease_gone(struct recorder *recorder, struct holder *holder);
 void recorder_refusal(struct recorder *recorder, const struct refusal_record *record);

@@ -111,3 +111,28 @@ def test_every_crash_point_is_survived(emulator, build_dir, short_dir, record_pr
     record_property("told", line)
     assert hit == POINTS, f"{line}; never hit: {set(POINTS) - set(hit)}"
     assert (lost, twice) == (0, 0), line
+
+
+@pytest.mark.parametrize("armed", ["daemon_decided", "journal_begun:2", "journal_half:2",
+                                   "journal_committed:2", "daemon_answered"])
+def test_a_program_under_run_has_one_lease_wherever_the_daemon_dies(emulator, build_dir, short_dir,
+                                                                   armed):
+    """brim run becomes a program that knows nothing of leases: nobody could ask for it again."""
+    if build_option(build_dir, "crash_points") == "disabled":
+        pytest.skip("this build has no crash points")
+    marks = short_dir / "marks"
+    marks.mkdir()
+    emulator.brim("daemon", "stop")
+    process = emulator.spawn_brim("run", "--name", "one", "--vram", "1GiB", "--", "sh", "-c",
+                                  "echo; exec cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  env={"BRIM_CRASH": armed, "BRIM_CRASH_MARKS": str(marks)})
+    assert process.stdout.readline() == "\n"
+    emulator.brim("daemon", "start")
+    assert [path.name for path in marks.iterdir()] == [armed.split(":")[0]]
+    deadline = time.monotonic() + PATIENCE_S
+    while not (leases := emulator.ps()["leases"]) and time.monotonic() < deadline:
+        pass
+    assert [(lease["pid"], lease["charge_bytes"]) for lease in leases] == [(process.pid, 1 << 30)]
+    process.stdin.close()
+    assert process.wait(PATIENCE_S) == 0
+    settle(emulator)

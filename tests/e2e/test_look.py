@@ -127,9 +127,10 @@ def test_closed_descriptors_do_no_harm(emulator):
     assert json.loads(emulator.brim("ps", "--json").stdout)["gpus"]
 
 def hold(emulator, name, *claim):
-    """A holder that ends when its standard input does."""
-    process = emulator.spawn_brim("run", "--name", name, *claim, "--", "cat",
-                                  stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    """A holder that runs, and ends when its standard input does."""
+    process = emulator.spawn_brim("run", "--name", name, *claim, "--", "sh", "-c", "echo; exec cat",
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "\n"
     emulator.events.wait(kind="granted", name=name)
     return process
 
