@@ -34,15 +34,30 @@ static pid_t find_process(pid_t pid)
     return (pid_t)group;
 }
 
-/* The driver reaches the target through /proc, so what the kernel says about who owns it there is
- * what counts: a process that is not dumpable is root's. */
-static bool may_touch(const struct client *controller, pid_t pid)
+static bool is_owned(pid_t pid, const char *name, uid_t uid)
 {
     char path[64];
     struct stat info = { 0 };
 
-    (void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
-    return controller->uid == 0 || (stat(path, &info) == 0 && info.st_uid == controller->uid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    return stat(path, &info) == 0 && info.st_uid == uid;
+}
+
+static bool has_ended(pid_t pid)
+{
+    char path[64], program[8];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    return readlink(path, program, sizeof(program)) < 0 && errno == ENOENT;
+}
+
+/* The driver reaches the target through /proc, so what the kernel says about who owns it there is
+ * what counts: what lies in the directory of a process that is not dumpable is root's (proc(5)).
+ * That of one that has ended and was not waited for is, too, and harms nobody. */
+static bool may_touch(const struct client *controller, pid_t pid)
+{
+    return controller->uid == 0 || is_owned(pid, "stat", controller->uid) ||
+           (is_owned(pid, "", controller->uid) && has_ended(pid));
 }
 
 int checkpoint_find(struct server *server, const struct client *controller, pid_t pid,
