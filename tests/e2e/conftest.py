@@ -251,7 +251,7 @@ class Emulator(Programs):
         super().end()
         # Not the emulator's child: whatever the test ran from outside has started it. Only now: a
         # holder that still lived would start the next one.
-        if (self.runtime_dir / "api.sock").exists():
+        if (Path(self.env["BRIM_RUNTIME_DIR"]) / "api.sock").exists():
             self.brim("daemon", "stop")
         reports = self.sanitizer_reports()
         self._link.close()
