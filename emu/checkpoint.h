@@ -68,6 +68,9 @@ void checkpoint_fault(struct server *server, const struct client *target, const 
 /* Whether the process has unloaded NVML without shutting it down. */
 bool checkpoint_has_lost_nvml(const struct server *server, pid_t pid);
 
+/* Whether it has threads of PyTorch's NCCL process group. */
+bool checkpoint_has_nccl(pid_t pid);
+
 /* checkpoint_books.c */
 /* Whether the process can be saved, and what the driver makes of one that can not. */
 struct checkpoint_refusal {

@@ -65,6 +65,9 @@ static bool has_managed_memory(const struct server *server, pid_t pid)
  * is lost (both: github.com/VivianSobers/gpunap, validation/FINDINGS.md). 610: refused, but for
  * trees that cuda-checkpoint itself has started (NVIDIA/cuda-checkpoint issue 55).
  *
+ * A process with an NCCL process group is lost on 595 as well, and saved on 580 (gpunap,
+ * results_gpu1/nccl1_p5_s1.json).
+ *
  * Managed memory is refused by all of them; on 595 the context is lost by it, which shows after the
  * unlock (gpunap, results_gpu1/fault_uvm.json and results_gpu2/fault_uvm.json).
  */
@@ -78,6 +81,12 @@ struct checkpoint_refusal checkpoint_check(const struct server *server, pid_t pi
             loses ? "has managed memory, and its context is lost by the checkpoint that is refused"
                   : NULL,
             EMU_RESTORE_BREAK,
+        };
+    if (loses && checkpoint_has_nccl(pid))
+        return (struct checkpoint_refusal){
+            CUDA_ERROR_OPERATING_SYSTEM,
+            "has an NCCL process group, and a checkpoint loses it",
+            EMU_RESTORE_FAIL,
         };
     if (!shares_memory(server, pid) || server->options.driver == 580)
         return (struct checkpoint_refusal){ .status = CUDA_SUCCESS };

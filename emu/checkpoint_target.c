@@ -4,11 +4,13 @@
  * Which process a pid means, whether the caller may touch it, and what is reported about it.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,4 +101,25 @@ bool checkpoint_has_lost_nvml(const struct server *server, pid_t pid)
             return true;
     }
     return false;
+}
+
+bool checkpoint_has_nccl(pid_t pid)
+{
+    char path[64], name[400], text[32];
+    bool is_found = false;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *const tasks = opendir(path);
+    if (!tasks)
+        return false;
+    for (const struct dirent *entry = readdir(tasks); entry && !is_found; entry = readdir(tasks)) {
+        (void)snprintf(name, sizeof(name), "%s/%s/comm", path, entry->d_name);
+        FILE *const file = fopen(name, "re");
+        if (!file)
+            continue;
+        is_found = fgets(text, sizeof(text), file) && strncmp(text, "pt_nccl_", 8) == 0;
+        (void)fclose(file);
+    }
+    (void)closedir(tasks);
+    return is_found;
 }

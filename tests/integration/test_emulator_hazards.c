@@ -2,6 +2,7 @@
 
 /* What real drivers are known to do wrong with checkpoints, and which of them does. */
 
+#include <pthread.h>
 #include <time.h>
 
 #include "cuda/managed.h"
@@ -49,6 +50,27 @@ static void part_sharer(void)
         CHECK(write(1, status == CUDA_ERROR_LAUNCH_FAILED ? "l" : "k", 1) == 1);
     }
     exit(0);
+}
+
+static void *sleep_for_ever(void *unused)
+{
+    (void)pthread_setname_np(pthread_self(), "pt_nccl_watchdg"); /* as PyTorch names it */
+    CHECK(write(1, "r", 1) == 1);
+    for (;;)
+        (void)pause();
+    return unused;
+}
+
+static void part_nccl(void)
+{
+    pthread_t thread;
+    char byte = '\0';
+
+    (void)emulated_context();
+    CHECK(pthread_create(&thread, NULL, sleep_for_ever, NULL) == 0);
+    while (read(0, &byte, 1) == 1)
+        continue;
+    _exit(0);
 }
 
 /* Has managed memory, and says at each byte what a call answers. */
@@ -244,6 +266,28 @@ static void part_595_managed(void)
     exit(0);
 }
 
+static void part_595_nccl(void)
+{
+    (void)emulated_context();
+    struct emulated_child child = start_target("nccl");
+    CHECK_CU(lock_for(child.pid, 0));
+    CHECK_CU_IS(CU(cuCheckpointProcessCheckpoint)(child.pid, NULL), CUDA_ERROR_OPERATING_SYSTEM);
+    CHECK_EQ_U64(counter("checkpoint_faults"), 1);
+    check_state(child.pid, CU_PROCESS_STATE_FAILED);
+    CHECK(emulated_end(&child, 0) == 0);
+    exit(0);
+}
+
+/* On 580 it is a process like any other. */
+static void test_nccl_is_no_hindrance(void)
+{
+    struct emulated_child child = start_target("nccl");
+
+    save(child.pid);
+    load(child.pid);
+    CHECK(emulated_end(&child, 0) == 0);
+}
+
 static void part_610(void)
 {
     (void)emulated_context();
@@ -299,6 +343,7 @@ static void test_hazards_are_the_drivers(void)
     CHECK(run_nested("--driver=570", "570") == 0);
     CHECK(run_nested("--driver=595", "595") == 0);
     CHECK(run_nested("--driver=595", "595-managed") == 0);
+    CHECK(run_nested("--driver=595", "595-nccl") == 0);
     CHECK(run_nested("--driver=610", "610") == 0);
     CHECK(run_nested("--checkpoint-time", "timed") == 0);
     CHECK(run_nested("--unified", "unified") == 0);
@@ -314,6 +359,8 @@ int main(int argc, char **argv)
         { "570", part_570 },
         { "595", part_595 },
         { "595-managed", part_595_managed },
+        { "595-nccl", part_595_nccl },
+        { "nccl", part_nccl },
         { "610", part_610 },
         { "timed", part_timed },
         { "unified", part_unified },
@@ -323,6 +370,7 @@ int main(int argc, char **argv)
         TEST(test_a_restore_without_room_fails_for_ever_and_keeps_what_there_was),
         TEST(test_a_thread_is_taken_for_its_process),
         TEST(test_managed_memory_is_refused),
+        TEST(test_nccl_is_no_hindrance),
         TEST(test_hazards_are_the_drivers),
     };
 
