@@ -11,10 +11,11 @@
 
 #include "cuda/array.h"
 #include "cuda/checkpoint.h"
-#include "cuda/code.h"
+#include "cuda/capture.h"
 #include "cuda/context.h"
 #include "cuda/ipc.h"
 #include "cuda/managed.h"
+#include "cuda/refused.h"
 #include "cuda_state.h"
 #include "driver.h"
 
@@ -235,11 +236,17 @@ static const struct entry entries[] = {
     PLAIN(cuModuleGetFunction, 2000)
     PLAIN(cuModuleGetLoadingMode, 11070)
     THREAD(cuLaunchKernel, 4000)
-#define X(name, symbol, since) FORM(name, since, symbol)
-    CUDA_CODE_MAP(X)
+    THREAD(cuStreamIsCapturing, 10000)
+    THREAD(cuStreamGetCaptureInfo, 10010)
+    STREAM(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2)
+    STREAM(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo_v3)
+    PLAIN(cuThreadExchangeStreamCaptureMode, 10010)
+    PLAIN(cuProfilerStart, 4000)
+    PLAIN(cuProfilerStop, 4000)
+    CUDA_REFUSED_MAP(FORM)
+#define X(name, since, symbol, per_thread) { #name, since, FUNCTION(symbol), FUNCTION(per_thread) },
+    CUDA_REFUSED_STREAM_MAP(X)
 #undef X
-    THREAD(cuLaunchCooperativeKernel, 9000)
-    THREAD(cuLaunchKernelEx, 11060)
     PLAIN(cuCheckpointProcessGetState, 12080)
     PLAIN(cuCheckpointProcessGetRestoreThreadId, 12080)
     PLAIN(cuCheckpointProcessLock, 12080)

@@ -5,28 +5,20 @@
  * that callers take their path without a kernel.
  */
 
-#include "cuda/code.h"
 #include "cuda_state.h"
-
-static CUresult refuse_call(const char *call)
-{
-    const CUresult status = cuda_enter_call(call);
-
-    return status == CUDA_SUCCESS ? cuda_leave(CUDA_ERROR_NOT_SUPPORTED) : status;
-}
 
 CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
     (void)module;
     (void)path;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
     (void)module;
     (void)image;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, int *options,
@@ -37,13 +29,13 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int co
     (void)count;
     (void)options;
     (void)values;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuModuleUnload(CUmodule module)
 {
     (void)module;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
@@ -51,7 +43,7 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     (void)function;
     (void)module;
     (void)name;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuModuleGetLoadingMode(int *mode)
@@ -79,7 +71,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
     (void)stream;
     (void)params;
     (void)extra;
-    return refuse_call(__func__);
+    return cuda_refuse(__func__);
 }
 
 CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned int grid_y,
@@ -91,22 +83,3 @@ CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned 
                           stream, params, extra);
 }
 /* NOLINTEND(readability-function-size) */
-
-#define X(name, symbol, since)                                                                     \
-    CUresult symbol(void)                                                                          \
-    {                                                                                              \
-        return refuse_call(#symbol);                                                               \
-    }
-CUDA_CODE_MAP(X)
-#undef X
-#define X(name)                                                                                    \
-    CUresult name(void)                                                                            \
-    {                                                                                              \
-        return refuse_call(#name);                                                                 \
-    }                                                                                              \
-    CUresult name##_ptsz(void)                                                                     \
-    {                                                                                              \
-        return refuse_call(#name);                                                                 \
-    }
-CUDA_CODE_STREAM_MAP(X)
-#undef X

@@ -143,6 +143,9 @@ CUresult cuda_used(const struct gpu *gpu, uint64_t *ret_bytes);
 /* Returns CUDA_ERROR_OUT_OF_MEMORY. */
 CUresult cuda_count_oom(const struct gpu *gpu);
 
+/* cuda_refused.c: CUDA_ERROR_NOT_SUPPORTED, or what is ordered for the call. */
+CUresult cuda_refuse(const char *call);
+
 /* cuda_device.c: valid device number. */
 struct gpu *device_get(CUdevice device);
 /* The gpu of this process that the server knows under a number; NULL: CUDA_VISIBLE_DEVICES hides

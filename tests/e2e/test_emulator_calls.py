@@ -52,10 +52,9 @@ def find_calls():
         for macro, body in re.findall(r"#define (CUDA_\w+MAP)\(X\)((?:.*\\\n)*.*\n)", text):
             if macro == "CUDA_RESULT_MAP":
                 continue
-            for row in re.findall(r"X\((cu[A-Z]\w+)(?:, (cu[A-Z]\w+))?", body):
-                forms.append(row[1] or row[0])
-                if macro != "CUDA_CODE_MAP":
-                    forms.append(forms[-1] + ("_ptsz" if "STREAM" in macro else "_ptds"))
+            for name, rest in re.findall(r"X\((cu[A-Z]\w+), ([^()]*)", body):
+                exported = re.findall(r"cu[A-Z]\w+", rest)  # where the headers tell them
+                forms += exported or [name, name + ("_ptsz" if "STREAM" in macro else "_ptds")]
         for form in forms:
             calls.setdefault(documented(form), set()).add(form)
     return {name: sorted(forms) for name, forms in calls.items() if name not in FREE}
