@@ -16,11 +16,22 @@
 /* The documented name, the version of CUDA that the form came with, the exported name. */
 #define CUDA_REFUSED_MAP(X)                                                                        \
     X(cuArrayGetSparseProperties, 11010, cuArrayGetSparseProperties)                               \
+    X(cuCtxFromGreenCtx, 12040, cuCtxFromGreenCtx)                                                 \
+    X(cuCtxGetDevResource, 12040, cuCtxGetDevResource)                                             \
+    X(cuCtxGetExecAffinity, 11040, cuCtxGetExecAffinity)                                           \
+    X(cuCtxRecordEvent, 12050, cuCtxRecordEvent)                                                   \
+    X(cuCtxWaitEvent, 12050, cuCtxWaitEvent)                                                       \
     X(cuDestroyExternalMemory, 10000, cuDestroyExternalMemory)                                     \
     X(cuDestroyExternalSemaphore, 10000, cuDestroyExternalSemaphore)                               \
+    X(cuDevResourceGenerateDesc, 12040, cuDevResourceGenerateDesc)                                 \
+    X(cuDevSmResourceSplitByCount, 12040, cuDevSmResourceSplitByCount)                             \
+    X(cuDeviceGetDevResource, 12040, cuDeviceGetDevResource)                                       \
+    X(cuDeviceGetExecAffinitySupport, 11040, cuDeviceGetExecAffinitySupport)                       \
     X(cuDeviceGetHostAtomicCapabilities, 13000, cuDeviceGetHostAtomicCapabilities)                 \
+    X(cuDeviceGetLuid, 10000, cuDeviceGetLuid)                                                     \
     X(cuDeviceGetNvSciSyncAttributes, 10020, cuDeviceGetNvSciSyncAttributes)                       \
     X(cuDeviceGetP2PAtomicCapabilities, 13000, cuDeviceGetP2PAtomicCapabilities)                   \
+    X(cuDeviceGetProperties, 2000, cuDeviceGetProperties)                                          \
     X(cuDeviceGetTexture1DLinearMaxWidth, 11010, cuDeviceGetTexture1DLinearMaxWidth)               \
     X(cuDeviceRegisterAsyncNotification, 12040, cuDeviceRegisterAsyncNotification)                 \
     X(cuDeviceUnregisterAsyncNotification, 12040, cuDeviceUnregisterAsyncNotification)             \
@@ -33,6 +44,7 @@
     X(cuEGLStreamProducerDisconnect, 7000, cuEGLStreamProducerDisconnect)                          \
     X(cuEGLStreamProducerPresentFrame, 7000, cuEGLStreamProducerPresentFrame)                      \
     X(cuEGLStreamProducerReturnFrame, 7000, cuEGLStreamProducerReturnFrame)                        \
+    X(cuEventCreateFromEGLSync, 9000, cuEventCreateFromEGLSync)                                    \
     X(cuExternalMemoryGetMappedBuffer, 10000, cuExternalMemoryGetMappedBuffer)                     \
     X(cuExternalMemoryGetMappedMipmappedArray, 10000, cuExternalMemoryGetMappedMipmappedArray)     \
     X(cuFlushGPUDirectRDMAWrites, 11030, cuFlushGPUDirectRDMAWrites)                               \
@@ -55,11 +67,14 @@
     X(cuGLUnmapBufferObject, 2000, cuGLUnmapBufferObject)                                          \
     X(cuGLUnmapBufferObjectAsync, 2030, cuGLUnmapBufferObjectAsync)                                \
     X(cuGLUnregisterBufferObject, 2000, cuGLUnregisterBufferObject)                                \
+    X(cuGraphAddBatchMemOpNode, 11070, cuGraphAddBatchMemOpNode)                                   \
     X(cuGraphAddChildGraphNode, 10000, cuGraphAddChildGraphNode)                                   \
     X(cuGraphAddEventRecordNode, 11010, cuGraphAddEventRecordNode)                                 \
     X(cuGraphAddEventWaitNode, 11010, cuGraphAddEventWaitNode)                                     \
     X(cuGraphAddExternalSemaphoresSignalNode, 11020, cuGraphAddExternalSemaphoresSignalNode)       \
     X(cuGraphAddExternalSemaphoresWaitNode, 11020, cuGraphAddExternalSemaphoresWaitNode)           \
+    X(cuGraphBatchMemOpNodeGetParams, 11070, cuGraphBatchMemOpNodeGetParams)                       \
+    X(cuGraphBatchMemOpNodeSetParams, 11070, cuGraphBatchMemOpNodeSetParams)                       \
     X(cuGraphChildGraphNodeGetGraph, 10000, cuGraphChildGraphNodeGetGraph)                         \
     X(cuGraphConditionalHandleCreate, 12030, cuGraphConditionalHandleCreate)                       \
     X(cuGraphDebugDotPrint, 11030, cuGraphDebugDotPrint)                                           \
@@ -67,6 +82,7 @@
     X(cuGraphEventRecordNodeSetEvent, 11010, cuGraphEventRecordNodeSetEvent)                       \
     X(cuGraphEventWaitNodeGetEvent, 11010, cuGraphEventWaitNodeGetEvent)                           \
     X(cuGraphEventWaitNodeSetEvent, 11010, cuGraphEventWaitNodeSetEvent)                           \
+    X(cuGraphExecBatchMemOpNodeSetParams, 11070, cuGraphExecBatchMemOpNodeSetParams)               \
     X(cuGraphExecChildGraphNodeSetParams, 11010, cuGraphExecChildGraphNodeSetParams)               \
     X(cuGraphExecEventRecordNodeSetEvent, 11010, cuGraphExecEventRecordNodeSetEvent)               \
     X(cuGraphExecEventWaitNodeSetEvent, 11010, cuGraphExecEventWaitNodeSetEvent)                   \
@@ -131,6 +147,13 @@
     X(cuGraphicsUnregisterResource, 3000, cuGraphicsUnregisterResource)                            \
     X(cuGraphicsVDPAURegisterOutputSurface, 3010, cuGraphicsVDPAURegisterOutputSurface)            \
     X(cuGraphicsVDPAURegisterVideoSurface, 3010, cuGraphicsVDPAURegisterVideoSurface)              \
+    X(cuGreenCtxCreate, 12040, cuGreenCtxCreate)                                                   \
+    X(cuGreenCtxDestroy, 12040, cuGreenCtxDestroy)                                                 \
+    X(cuGreenCtxGetDevResource, 12040, cuGreenCtxGetDevResource)                                   \
+    X(cuGreenCtxGetId, 12090, cuGreenCtxGetId)                                                     \
+    X(cuGreenCtxRecordEvent, 12040, cuGreenCtxRecordEvent)                                         \
+    X(cuGreenCtxStreamCreate, 12050, cuGreenCtxStreamCreate)                                       \
+    X(cuGreenCtxWaitEvent, 12040, cuGreenCtxWaitEvent)                                             \
     X(cuImportExternalMemory, 10000, cuImportExternalMemory)                                       \
     X(cuImportExternalSemaphore, 10000, cuImportExternalSemaphore)                                 \
     X(cuKernelGetAttribute, 12000, cuKernelGetAttribute)                                           \
@@ -164,6 +187,7 @@
     X(cuLogsDumpToMemory, 12090, cuLogsDumpToMemory)                                               \
     X(cuLogsRegisterCallback, 12090, cuLogsRegisterCallback)                                       \
     X(cuLogsUnregisterCallback, 12090, cuLogsUnregisterCallback)                                   \
+    X(cuMemGetHandleForAddressRange, 11070, cuMemGetHandleForAddressRange)                         \
     X(cuMipmappedArrayGetSparseProperties, 11010, cuMipmappedArrayGetSparseProperties)             \
     X(cuModuleEnumerateFunctions, 12040, cuModuleEnumerateFunctions)                               \
     X(cuModuleGetFunctionCount, 12040, cuModuleGetFunctionCount)                                   \
@@ -172,14 +196,24 @@
     X(cuModuleGetSurfRef, 3000, cuModuleGetSurfRef)                                                \
     X(cuModuleGetTexRef, 2000, cuModuleGetTexRef)                                                  \
     X(cuModuleLoadFatBinary, 2000, cuModuleLoadFatBinary)                                          \
+    X(cuMulticastAddDevice, 12010, cuMulticastAddDevice)                                           \
+    X(cuMulticastBindAddr, 12010, cuMulticastBindAddr)                                             \
+    X(cuMulticastBindMem, 12010, cuMulticastBindMem)                                               \
+    X(cuMulticastCreate, 12010, cuMulticastCreate)                                                 \
+    X(cuMulticastGetGranularity, 12010, cuMulticastGetGranularity)                                 \
+    X(cuMulticastUnbind, 12010, cuMulticastUnbind)                                                 \
     X(cuOccupancyAvailableDynamicSMemPerBlock, 10020, cuOccupancyAvailableDynamicSMemPerBlock)     \
+    X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050,                                           \
+      cuOccupancyMaxActiveBlocksPerMultiprocessor)                                                 \
     X(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, 7000,                                  \
       cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)                                        \
     X(cuOccupancyMaxActiveClusters, 11070, cuOccupancyMaxActiveClusters)                           \
     X(cuOccupancyMaxPotentialBlockSize, 6050, cuOccupancyMaxPotentialBlockSize)                    \
     X(cuOccupancyMaxPotentialBlockSizeWithFlags, 7000, cuOccupancyMaxPotentialBlockSizeWithFlags)  \
     X(cuOccupancyMaxPotentialClusterSize, 11070, cuOccupancyMaxPotentialClusterSize)               \
+    X(cuPointerSetAttribute, 6000, cuPointerSetAttribute)                                          \
     X(cuProfilerInitialize, 4000, cuProfilerInitialize)                                            \
+    X(cuStreamGetGreenCtx, 12040, cuStreamGetGreenCtx)                                             \
     X(cuSurfObjectCreate, 5000, cuSurfObjectCreate)                                                \
     X(cuSurfObjectDestroy, 5000, cuSurfObjectDestroy)                                              \
     X(cuSurfObjectGetResourceDesc, 5000, cuSurfObjectGetResourceDesc)                              \
@@ -206,9 +240,11 @@
     X(cuGraphicsUnmapResources, 3000, cuGraphicsUnmapResources, cuGraphicsUnmapResources_ptsz)     \
     X(cuLaunchCooperativeKernel, 9000, cuLaunchCooperativeKernel, cuLaunchCooperativeKernel_ptsz)  \
     X(cuLaunchKernelEx, 11060, cuLaunchKernelEx, cuLaunchKernelEx_ptsz)                            \
+    X(cuMemBatchDecompressAsync, 12060, cuMemBatchDecompressAsync, cuMemBatchDecompressAsync_ptsz) \
     X(cuMemDiscardAndPrefetchBatchAsync, 13000, cuMemDiscardAndPrefetchBatchAsync,                 \
       cuMemDiscardAndPrefetchBatchAsync_ptsz)                                                      \
     X(cuMemDiscardBatchAsync, 13000, cuMemDiscardBatchAsync, cuMemDiscardBatchAsync_ptsz)          \
+    X(cuMemMapArrayAsync, 11010, cuMemMapArrayAsync, cuMemMapArrayAsync_ptsz)                      \
     X(cuMemPrefetchBatchAsync, 13000, cuMemPrefetchBatchAsync, cuMemPrefetchBatchAsync_ptsz)       \
     X(cuMemcpy3DBatchAsync, 12080, cuMemcpy3DBatchAsync, cuMemcpy3DBatchAsync_ptsz)                \
     X(cuMemcpy3DBatchAsync, 13000, cuMemcpy3DBatchAsync_v2, cuMemcpy3DBatchAsync_v2_ptsz)          \
@@ -218,8 +254,8 @@
     X(cuMemcpyBatchAsync, 13000, cuMemcpyBatchAsync_v2, cuMemcpyBatchAsync_v2_ptsz)                \
     X(cuSignalExternalSemaphoresAsync, 10000, cuSignalExternalSemaphoresAsync,                     \
       cuSignalExternalSemaphoresAsync_ptsz)                                                        \
-    X(cuStreamBatchMemOp, 8000, cuStreamBatchMemOp, cuStreamBatchMemOp_ptsz)                       \
     X(cuStreamBatchMemOp, 11070, cuStreamBatchMemOp_v2, cuStreamBatchMemOp_v2_ptsz)                \
+    X(cuStreamBatchMemOp, 8000, cuStreamBatchMemOp, cuStreamBatchMemOp_ptsz)                       \
     X(cuStreamBeginCapture, 10000, cuStreamBeginCapture, cuStreamBeginCapture_ptsz)                \
     X(cuStreamBeginCapture, 10010, cuStreamBeginCapture_v2, cuStreamBeginCapture_v2_ptsz)          \
     X(cuStreamBeginCaptureToGraph, 12030, cuStreamBeginCaptureToGraph,                             \
@@ -232,14 +268,14 @@
       cuStreamUpdateCaptureDependencies_ptsz)                                                      \
     X(cuStreamUpdateCaptureDependencies, 12030, cuStreamUpdateCaptureDependencies_v2,              \
       cuStreamUpdateCaptureDependencies_v2_ptsz)                                                   \
-    X(cuStreamWaitValue32, 8000, cuStreamWaitValue32, cuStreamWaitValue32_ptsz)                    \
     X(cuStreamWaitValue32, 11070, cuStreamWaitValue32_v2, cuStreamWaitValue32_v2_ptsz)             \
-    X(cuStreamWaitValue64, 9000, cuStreamWaitValue64, cuStreamWaitValue64_ptsz)                    \
+    X(cuStreamWaitValue32, 8000, cuStreamWaitValue32, cuStreamWaitValue32_ptsz)                    \
     X(cuStreamWaitValue64, 11070, cuStreamWaitValue64_v2, cuStreamWaitValue64_v2_ptsz)             \
-    X(cuStreamWriteValue32, 8000, cuStreamWriteValue32, cuStreamWriteValue32_ptsz)                 \
+    X(cuStreamWaitValue64, 9000, cuStreamWaitValue64, cuStreamWaitValue64_ptsz)                    \
     X(cuStreamWriteValue32, 11070, cuStreamWriteValue32_v2, cuStreamWriteValue32_v2_ptsz)          \
-    X(cuStreamWriteValue64, 9000, cuStreamWriteValue64, cuStreamWriteValue64_ptsz)                 \
+    X(cuStreamWriteValue32, 8000, cuStreamWriteValue32, cuStreamWriteValue32_ptsz)                 \
     X(cuStreamWriteValue64, 11070, cuStreamWriteValue64_v2, cuStreamWriteValue64_v2_ptsz)          \
+    X(cuStreamWriteValue64, 9000, cuStreamWriteValue64, cuStreamWriteValue64_ptsz)                 \
     X(cuWaitExternalSemaphoresAsync, 10000, cuWaitExternalSemaphoresAsync,                         \
       cuWaitExternalSemaphoresAsync_ptsz)
 
