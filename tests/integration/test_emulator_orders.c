@@ -212,8 +212,8 @@ static void test_hogs_come_and_go(void)
 static void test_orders_that_are_none_are_refused(void)
 {
     static const char *const wrong[] = {
-        "dance", "fail",   "fail cuInit", "fail cuInit 0 2", "fail cuInit 1 x",
-        "hang",  "lost 1", "lost -1",     "hog 0",           "hog 0 much"
+        "dance",  "fail",    "fail cuInit", "fail cuInit 0 2", "fail cuInit 1 x", "hang",
+        "lost 1", "lost -1", "hog 0",       "hog 0 much",      "hazards",         "hazards maybe"
     };
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
