@@ -40,7 +40,7 @@ def batch_us(brim, name, count, directory, *words):
         (directory / "in.txt").write_text("".join(f"{n}\n" for n in range(size)))
         start = time.monotonic()
         subprocess.run([brim, "batch", "run", f"{name}{size}", "--lines", "in.txt", "--out",
-                        name + "/${SEGMENT}", "--vram", "1GiB", "--workers", "1", *words],
+                        f"{name}{size}/${{SEGMENT}}", "--vram", "1GiB", "--workers", "1", *words],
                        cwd=directory, check=True, stderr=subprocess.DEVNULL)
         times[size] = time.monotonic() - start
     return (times[count] - times[WARM]) * 1e6 / (count - WARM)
