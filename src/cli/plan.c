@@ -45,7 +45,8 @@ static const struct option_spec specs[] = {
     [OPTION_JSON] = { 0, "json", NULL, "figures for programs" },
 };
 
-static int parse_number(const struct options *options, uint64_t most, uint64_t *ret_number)
+static int parse_number(const struct options *options, const char *name, uint64_t most,
+                        uint64_t *ret_number)
 {
     char *end;
 
@@ -53,8 +54,8 @@ static int parse_number(const struct options *options, uint64_t most, uint64_t *
     *ret_number = strtoull(options->value, &end, 10);
     if (errno != 0 || end == options->value || *end != '\0' || options->value[0] < '0' ||
         options->value[0] > '9' || *ret_number == 0 || *ret_number > most)
-        return options_complain(options, "'%s' is not a number from 1 to %" PRIu64, options->value,
-                                most);
+        return options_complain(options, "%s: '%s' is not a number from 1 to %" PRIu64, name,
+                                options->value, most);
     return COMMAND_OK;
 }
 
@@ -79,7 +80,7 @@ static int take_option(const struct options *options, int found, struct plan *pl
 
     switch (found) {
     case OPTION_ARRIVALS:
-        return parse_number(options, UINT64_C(1000000000), &plan->arrivals);
+        return parse_number(options, "--arrivals", UINT64_C(1000000000), &plan->arrivals);
     case OPTION_TRACE:
         plan->trace = options->value;
         return COMMAND_OK;
@@ -95,9 +96,9 @@ static int take_option(const struct options *options, int found, struct plan *pl
             return options_complain(options, "--reserve: %s", err.message);
         return COMMAND_OK;
     case OPTION_LOAD:
-        return parse_number(options, 1000, &plan->load_pct);
+        return parse_number(options, "--load", 1000, &plan->load_pct);
     case OPTION_SEED:
-        return parse_number(options, UINT64_MAX, &plan->seed);
+        return parse_number(options, "--seed", UINT64_MAX, &plan->seed);
     case OPTION_FOR:
         if (duration_parse(options->value, &plan->for_ms, &err) < 0)
             return options_complain(options, "--for: %s", err.message);

@@ -109,14 +109,14 @@ static const struct {
     void (*cell)(const struct sim_result *result, char text[CELL_BYTES]);
 } rows[] = {
     { "jobs let in", cell_granted },
-    { "  wait of half of them at most", cell_wait_p50 },
-    { "  wait of 99 in 100 at most", cell_wait_p99 },
+    { "  half waited at most (p50)", cell_wait_p50 },
+    { "  99 in 100 at most (p99)", cell_wait_p99 },
     { "  longest wait", cell_wait_worst },
-    { "  passed by later ones at most", cell_passed },
+    { "  overtaken by at most", cell_passed },
     { "jobs refused", cell_refused },
     { "  of these: too large ever to fit", cell_never_fit },
     { "bursts", cell_bursts },
-    { "  wait of 99 in 100 at most", cell_burst_p99 },
+    { "  99 in 100 waited at most (p99)", cell_burst_p99 },
     { "  refused", cell_burst_refused },
     { "evicted for foreign programs", cell_evicted },
     { "times a gpu was overfull", cell_overfull },

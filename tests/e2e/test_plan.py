@@ -172,7 +172,7 @@ def test_figures_fit_a_narrow_terminal_and_are_the_same_each_time(bare):
     assert first.returncode == 0, first.stderr
     assert max(map(len, first.stdout.splitlines())) <= 80, first.stdout
     for words in ("BRIM", "FCFS", "LARGEST", "jobs let in", "99 in 100", "jobs refused", "evicted",
-                  "passed by later ones", "memory in use", "events a second"):
+                  "overtaken by at most", "memory in use", "events a second"):
         assert words in first.stdout, first.stdout
     def without_speed(text):
         return [line for line in text.splitlines() if "events a second" not in line]
