@@ -18,6 +18,9 @@
 #include "batch/run.h"
 
 #define CLOSED_GRACE_MS 5000 /* from the end of its channel to SIGKILL */
+/* For a flush, where the batch has no limit for a segment: 100 GB to the host and back take a
+ * minute. */
+#define FLUSH_LIMIT_MS UINT64_C(300000)
 
 /* Takes the line. A worker that is going has closed its end: its exit tells the rest. */
 static void send_line(struct worker *worker, char *take_line)
@@ -55,6 +58,30 @@ void talk_stop(struct worker *worker, const char *why)
         send_line(worker, request_stop(why));
 }
 
+static uint64_t flush_limit_ms(const struct worker *worker)
+{
+    const uint64_t timeout_ms = worker->run->spec->timeout_ms;
+
+    return timeout_ms ? timeout_ms : FLUSH_LIMIT_MS;
+}
+
+static void restart_unflushed(struct worker *worker, const char *what)
+{
+    report_line(worker->run, "worker %u %s and is restarted", worker->number, what);
+    worker_stop(worker, "it could not flush");
+    worker->is_restarting = true;
+}
+
+void talk_on_flush_late(struct worker *worker)
+{
+    char what[WORKER_REASON_BYTES], duration[DURATION_TEXT_BYTES];
+
+    worker->wait = WORKER_WAIT_NONE;
+    (void)snprintf(what, sizeof(what), "has not flushed in %s",
+                   duration_format(flush_limit_ms(worker), duration));
+    restart_unflushed(worker, what);
+}
+
 void talk_flush(struct worker *worker)
 {
     const enum stack_flush by = worker->run->spec->flush_by;
@@ -67,6 +94,7 @@ void talk_flush(struct worker *worker)
                     worker->number);
     if (by != STACK_FLUSH_RESTART && worker->can_flush) {
         worker->wait = WORKER_WAIT_FLUSHED;
+        worker->flush_deadline_ms = clock_after_ms(clock_now_ms(), flush_limit_ms(worker));
         send_line(worker, request_flush());
         return;
     }
@@ -184,11 +212,8 @@ static const char *on_flushed(struct worker *worker, bool is_good)
     if (worker->wait != WORKER_WAIT_FLUSHED)
         return "answered a flush that nobody asked for";
     worker->wait = WORKER_WAIT_NONE;
-    if (is_good)
-        return NULL;
-    report_line(worker->run, "worker %u could not flush and is restarted", worker->number);
-    worker_stop(worker, "it could not flush");
-    worker->is_restarting = true;
+    if (!is_good)
+        restart_unflushed(worker, "could not flush");
     return NULL;
 }
 

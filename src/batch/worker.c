@@ -427,6 +427,11 @@ static bool is_answered(const struct worker *worker)
     return worker->state == WORKER_QUEUED && brim_lease_state(worker->lease) != BRIM_LEASE_QUEUED;
 }
 
+static uint64_t flush_deadline_ms(const struct worker *worker)
+{
+    return worker->wait == WORKER_WAIT_FLUSHED ? worker->flush_deadline_ms : CLOCK_NEVER_MS;
+}
+
 uint64_t worker_deadline_ms(const struct worker *worker)
 {
     uint64_t next_ms = worker->stop_deadline_ms;
@@ -437,6 +442,8 @@ uint64_t worker_deadline_ms(const struct worker *worker)
         return CLOCK_NEVER_MS;
     if (heartbeat_deadline_ms(worker) < next_ms)
         next_ms = heartbeat_deadline_ms(worker);
+    if (flush_deadline_ms(worker) < next_ms)
+        next_ms = flush_deadline_ms(worker);
     /* 0: has passed already; it only waits for the process to end. */
     if (!waits_for_burst(worker) && worker->segment_deadline_ms != 0 &&
         worker->segment_deadline_ms < next_ms)
@@ -454,6 +461,8 @@ void worker_on_time(struct worker *worker, uint64_t now_ms)
         report_line(worker->run, "worker %u does not end and is killed", worker->number);
         worker->stop_deadline_ms = CLOCK_NEVER_MS;
         keeper_signal(&worker->child, SIGKILL);
+    } else if (now_ms >= flush_deadline_ms(worker)) {
+        talk_on_flush_late(worker);
     } else if (now_ms >= heartbeat_deadline_ms(worker)) {
         (void)snprintf(text, sizeof(text), "sent no heartbeat for %s",
                        duration_format(worker->run->spec->heartbeat_ms, duration));

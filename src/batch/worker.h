@@ -84,6 +84,7 @@ struct worker {
     uint64_t heard_ms;            /* the last line of it */
     uint64_t segment_deadline_ms; /* CLOCK_NEVER_MS: none, as the next one */
     uint64_t stop_deadline_ms;
+    uint64_t flush_deadline_ms; /* counts while WORKER_WAIT_FLUSHED */
 };
 
 void worker_init(struct worker *worker, struct run *run, unsigned number);
@@ -119,6 +120,8 @@ void talk_send_segment(struct worker *worker);
 void talk_on_burst(struct worker *worker);
 void talk_on_burst_refused(struct worker *worker, const char *why);
 void talk_flush(struct worker *worker);
+/* The worker has not answered a flush in time: another process takes its place. */
+void talk_on_flush_late(struct worker *worker);
 void talk_stop(struct worker *worker, const char *why);
 /* The channel is readable. */
 void talk_on_readable(struct worker *worker);

@@ -112,6 +112,23 @@ for segment in brim.segments():
     assert len({batch.output(n) for n in range(6)}) == 2
 
 
+def test_a_flush_that_never_returns_gets_a_fresh_worker(batch):
+    """It is asked to stop, does not, and is killed; no segment is lost by it."""
+    status, summary = batch("""
+import threading
+@brim.on_flush
+def flush():
+    if not os.path.exists("once"):
+        open("once", "w").close()
+        threading.Event().wait()
+for segment in brim.segments():
+    open(segment.out, "w").write(str(os.getpid()))
+""", "--flush-every", "3", "--timeout", "3s", "--workers", "1")
+    assert status == 0 and summary["segments_done"] == 6, batch.stderr
+    assert "has not flushed in 3.0 s and is restarted" in batch.stderr
+    assert len({batch.output(n) for n in range(6)}) == 2
+
+
 def test_misuse_is_said(batch):
     status, _ = batch("""
 said = []
