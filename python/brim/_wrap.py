@@ -38,12 +38,16 @@ def _plain(burst: Burst, function: Any) -> Any:
 
 
 def _coroutine(burst: Burst, function: Any) -> Any:
+    import asyncio
+
     async def call(*args: Any, **kwargs: Any) -> Any:
         async with burst:
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                if not _may_retry(burst, error):
+                # In a thread: the neighbours are asked, and the loop has other work meanwhile.
+                loop = asyncio.get_running_loop()
+                if not await loop.run_in_executor(None, _may_retry, burst, error):
                     raise
             return await function(*args, **kwargs)
     return call

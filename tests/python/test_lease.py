@@ -248,22 +248,39 @@ def test_a_trim_asks_the_callbacks_outside_bursts_and_one_that_raises_frees_noth
     assert [str(report.exc_value) for report in reported] == ["no"]
 
 
-def test_a_callback_that_never_returns_keeps_nobody_from_working(machine):
+@pytest.mark.parametrize("what", ["trim", "stop"])
+def test_a_callback_that_never_returns_keeps_nobody_from_working(machine, what):
     inside, end = threading.Event(), threading.Event()
     with brim.lease("holder", resident="4GiB", burst="1GiB") as lease:
         lease.ready()
 
-        @lease.on_trim
-        def trim(wanted_bytes):
+        def callback(_):
             inside.set()
             end.wait()
 
-        _client.request("/v1/trim", "POST", {"name": "holder"})
+        (lease.on_trim if what == "trim" else lease.on_stop)(callback)
+        _client.request(f"/v1/{what}", "POST", {"name": "holder"})
         assert inside.wait(60)
         with lease.burst():
             assert lease.state == "busy"
+        assert lease.id and lease.gpu
+        lease.resize(resident="1GiB")
     machine.events.wait(kind="released", name="holder")
     end.set()
+
+
+def test_a_stop_that_raises_is_reported_and_the_next_callback_is_told(machine, monkeypatch):
+    reported, told = [], threading.Event()
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with brim.lease("holder", resident="1GiB") as lease:
+        lease.ready()
+        lease.on_stop(lambda reason: 1 / 0)
+        lease.on_stop(lambda reason: told.set())
+        _client.request("/v1/stop", "POST", {"name": "holder"})
+        assert told.wait(60) and lease.state == "idle"
+        with pytest.raises(ZeroDivisionError):
+            lease.on_stop(lambda reason: 1 / 0)  # asked already: said at once, to who registers it
+    assert [type(report.exc_value) for report in reported] == [ZeroDivisionError]
 
 
 def test_a_stop_is_told_once_and_remembered(machine):

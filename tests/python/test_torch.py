@@ -152,6 +152,37 @@ with brim.lease("server", resident="3GiB", burst="3GiB") as lease:
     machine.events.wait(kind="asked_trim", name="neighbour")
 
 
+def test_out_of_memory_in_a_coroutine_leaves_the_loop_its_other_work(torch_script):
+    done = torch_script(START + """
+import asyncio, torch
+async def main():
+    turns, calls = [], []
+    async def turn():
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+    real = brim.torch._ask_neighbours
+    def ask():                                       # as long as the loop needs for five turns
+        before = len(turns)
+        while len(turns) < before + 5: pass
+        real()
+    brim.torch._ask_neighbours = ask
+    async with brim.lease("server", resident="3GiB", burst="3GiB") as lease:
+        brim.torch.attach(lease, janitor=False)
+        @lease.burst()
+        async def answer(floats):
+            calls.append(lease.state)
+            if len(calls) < 2:
+                torch.zeros(floats)
+            return "answered"
+        turning = asyncio.ensure_future(turn())
+        print(await answer(1 << 33), calls, lease.state)
+        turning.cancel()
+asyncio.run(main())
+""")
+    assert done.stdout == "answered ['busy', 'busy'] idle\n", done.stderr
+
+
 STAGES = START + """
 import torch
 lines = []
