@@ -51,7 +51,7 @@ void account_close_books(struct server *server)
 
 /* A hint for processes that read the books: whoever polls gone_fd as readable asks us, and we look
  * at ends before we answer. Requests are no news there. */
-static int watch_end(const struct server *server, int fd, uint32_t events)
+int account_watch(const struct server *server, int fd, uint32_t events)
 {
     struct epoll_event event = { .events = events };
 
@@ -66,8 +66,8 @@ int account_open(struct server *server, struct client *client)
         return CUDA_SUCCESS;
     while (account < BOOKS_ACCOUNT_MAX && server->by_account[account])
         account++;
-    if (account == BOOKS_ACCOUNT_MAX || watch_end(server, client->fd, EPOLLRDHUP) < 0 ||
-        watch_end(server, client->pidfd, EPOLLIN) < 0)
+    if (account == BOOKS_ACCOUNT_MAX || account_watch(server, client->fd, EPOLLRDHUP) < 0 ||
+        account_watch(server, client->pidfd, EPOLLIN) < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
     client->account = account;
     server->by_account[account] = client;

@@ -61,7 +61,9 @@ bool managed_make_room(struct server *server, uint32_t gpu, uint64_t bytes);
 /* Charge bytes that must be there: managed memory gives way. A CUresult. */
 int managed_charge(struct server *server, uint32_t gpu, uint64_t bytes);
 
-/* account.c: an account for a client's process. */
+/* account.c: who reads the books asks us first while these events of the descriptor wait for us. */
+int account_watch(const struct server *server, int fd, uint32_t events);
+/* An account for a client's process. */
 int account_open(struct server *server, struct client *client);
 /* The connection has ended: no more changes. */
 void account_end(struct server *server, const struct client *client);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -209,7 +210,7 @@ int shared_export(struct server *server, struct client *client, const struct emu
                                .fd = ends[0],
                                .device = file.st_dev,
                                .inode = file.st_ino };
-    if (server_watch(server, &export->watch) < 0)
+    if (server_watch(server, &export->watch) < 0 || account_watch(server, export->fd, EPOLLIN) < 0)
         goto fail;
     export->next = server->exports;
     server->exports = export;
