@@ -6,7 +6,7 @@
 
 /* What one list of the driver may hold; compute and graphics are asked for one after the other. */
 #define LIST_MAX   2048
-#define READ_TURNS 10 /* for a figure and a list of one moment */
+#define READ_TURNS 6 /* for a figure and a list of one moment */
 
 typedef __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list_call;
 
