@@ -84,3 +84,16 @@ const char *size_format(uint64_t bytes, char text[SIZE_TEXT_BYTES])
         (void)snprintf(text, SIZE_TEXT_BYTES, "%.2f GiB", (double)bytes / (double)GIB);
     return text;
 }
+
+const char *size_format_exact(uint64_t bytes, char text[SIZE_TEXT_BYTES])
+{
+    if (bytes == 0 || bytes % KIB != 0)
+        (void)snprintf(text, SIZE_TEXT_BYTES, "%" PRIu64 "B", bytes);
+    else if (bytes % MIB != 0)
+        (void)snprintf(text, SIZE_TEXT_BYTES, "%" PRIu64 "KiB", bytes / KIB);
+    else if (bytes % GIB != 0)
+        (void)snprintf(text, SIZE_TEXT_BYTES, "%" PRIu64 "MiB", bytes / MIB);
+    else
+        (void)snprintf(text, SIZE_TEXT_BYTES, "%" PRIu64 "GiB", bytes / GIB);
+    return text;
+}

@@ -23,4 +23,9 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
  */
 const char *size_format(uint64_t bytes, char text[SIZE_TEXT_BYTES]);
 
+/* Write bytes so that size_parse() reads just them: in the largest binary unit that leaves no rest,
+ * without a blank: "800MiB", "5GiB", "1025B". Returns text.
+ */
+const char *size_format_exact(uint64_t bytes, char text[SIZE_TEXT_BYTES]);
+
 #endif

@@ -30,6 +30,7 @@ enum {
     OPTION_LOAD,
     OPTION_SEED,
     OPTION_FOR,
+    OPTION_PAST,
     OPTION_JSON
 };
 
@@ -42,6 +43,7 @@ static const struct option_spec specs[] = {
     [OPTION_LOAD] = { 0, "load", "PCT", "--arrivals: how full they would be without waits (60)" },
     [OPTION_SEED] = { 0, "seed", "N", "--arrivals: other random jobs (1)" },
     [OPTION_FOR] = { 0, "for", "TIME", "--record: end by itself after that (10m)" },
+    [OPTION_PAST] = { 0, "past", NULL, "--record: what the daemon has kept, on average, instead" },
     [OPTION_JSON] = { 0, "json", NULL, "figures for programs" },
 };
 
@@ -103,6 +105,9 @@ static int take_option(const struct options *options, int found, struct plan *pl
         if (duration_parse(options->value, &plan->for_ms, &err) < 0)
             return options_complain(options, "--for: %s", err.message);
         return COMMAND_OK;
+    case OPTION_PAST:
+        plan->is_past = true;
+        return COMMAND_OK;
     case OPTION_JSON:
         plan->is_json = true;
         return COMMAND_OK;
@@ -116,8 +121,10 @@ static int check(const struct options *options, const struct plan *plan)
     if ((plan->trace != NULL) + (plan->arrivals > 0) + (plan->record != NULL) != 1)
         return options_complain(options,
                                 "give one of --arrivals N, --trace FILE and --record FILE");
-    if (plan->for_ms != CLOCK_NEVER_MS && !plan->record)
-        return options_complain(options, "--for goes with --record");
+    if ((plan->for_ms != CLOCK_NEVER_MS || plan->is_past) && !plan->record)
+        return options_complain(options, "--for and --past go with --record");
+    if (plan->for_ms != CLOCK_NEVER_MS && plan->is_past)
+        return options_complain(options, "either --for or --past");
     if (plan->record && (plan->gpu_count > 0 || plan->has_reserve || plan->is_json))
         return options_complain(options,
                                 "--record writes down the daemon's own gpus; choose others "

@@ -16,6 +16,7 @@ struct plan {
     uint64_t for_ms; /* how long to record; CLOCK_NEVER_MS: until it is interrupted */
     uint64_t reserve_bytes;
     bool has_reserve, is_json;
+    bool is_past; /* record what the daemon has kept, not what happens */
     struct sim_gpu gpus[SIM_GPU_MAX];
     char names[SIM_GPU_MAX][64];
     uint32_t gpu_count; /* 0: as the trace says */
@@ -34,5 +35,9 @@ struct plan_run {
 int plan_play(struct plan *plan, struct plan_run *ret_run, struct error *err);
 int plan_show(const struct plan *plan, const struct plan_run *run, struct error *err);
 int plan_record(const struct plan *plan);
+
+/* The daemon's kept events as steps, oldest first: plan_past.c. take: as for api_follow(). */
+struct sim_step;
+int plan_past(int (*take)(void *user, const struct sim_step *step), void *user, struct error *err);
 
 #endif

@@ -33,6 +33,7 @@ struct record {
     char *part_path;                 /* owned */
     uint64_t end_ms;                 /* of the monotonic clock; CLOCK_NEVER_MS */
     uint64_t last_number, lost;      /* of the daemon's steps */
+    uint64_t last_ms; /* of the past: when its last step was; 0: it is followed until now */
     bool has_begun;
     struct error err;
 };
@@ -84,6 +85,15 @@ static int on_step(void *user, json_t *json)
     return sim_recording_step(record->recording, &step, &record->err);
 }
 
+static int on_past_step(void *user, const struct sim_step *step)
+{
+    struct record *record = user;
+
+    record->has_begun = true;
+    record->last_ms = step->at_ms;
+    return sim_recording_step(record->recording, step, &record->err);
+}
+
 static bool is_over(void *user)
 {
     const struct record *record = user;
@@ -127,7 +137,8 @@ static int record_open(const struct plan *plan, struct record *record, struct er
 
 static int record_finish(const struct plan *plan, struct record *record, struct error *err)
 {
-    int r = sim_recording_end(record->recording, clock_wall_ms(), err);
+    int r = sim_recording_end(record->recording,
+                              record->last_ms ? record->last_ms : clock_wall_ms(), err);
 
     if (r == 0 && record->lost > 0)
         fprintf(record->file, "# incomplete: %" PRIu64 " steps came too fast\n", record->lost);
@@ -177,7 +188,8 @@ int plan_record(const struct plan *plan)
     catch_signals();
     r = record_open(plan, &record, &err);
     if (r == 0) {
-        r = api_follow_until("/v1/steps", on_step, is_over, &record, &err);
+        r = plan->is_past ? plan_past(on_past_step, &record, &err)
+                          : api_follow_until("/v1/steps", on_step, is_over, &record, &err);
         if (record.err.code < 0)
             err = record.err;
     }

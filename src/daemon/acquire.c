@@ -230,6 +230,7 @@ static void adopt(struct session *session, const struct message *message, struct
     holder = hold(session, message->seq, lease_id, &message->acquire);
     if (!holder)
         return;
+    holder->habits.wait_ms = CLOCK_NEVER_MS;
     step_asked(daemon, lease_id, claim, CLOCK_NEVER_MS);
     holder_granted(holder);
     step_lease(daemon, "ready", lease_id, 0);
@@ -308,6 +309,8 @@ void acquire_new(struct session *session, const struct message *message, uint64_
     holder = hold(session, message->seq, lease_id, &message->acquire);
     if (!holder)
         return;
+    holder->habits.wait_ms = message->acquire.max_wait_ms;
+    holder->is_anywhere = claim.parts[0].gpu == CLAIM_GPU_ANY;
     step_asked(daemon, lease_id, &claim, message->acquire.max_wait_ms);
     if (r == BUDGET_QUEUED)
         wait_in_queue(holder, &refusal);

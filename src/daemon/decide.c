@@ -78,6 +78,7 @@ static void on_burst_granted(struct holder *holder, const struct decision *decis
     holder->burst_seq = 0;
     holder->told_kind = REFUSAL_NONE;
     recorder_lease(holder->daemon->recorder, holder, 0);
+    habits_burst(&holder->habits, clock_now_ms());
     step_lease(holder->daemon, "burst", holder->id, decision->bytes);
 }
 

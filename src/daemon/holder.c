@@ -69,6 +69,7 @@ int holder_begin(struct daemon *daemon, const struct holder_terms *terms, struct
     holder->uid = terms->uid;
     holder->is_held_by_pid = (terms->flags & (BRIM_CLAIM_HELD_BY_PROCESS | BRIM_CLAIM_ADOPT)) != 0;
     holder->since_unix_ms = clock_wall_ms();
+    holder->habits.wait_ms = CLOCK_NEVER_MS; /* until it is known better */
     /* A peer in another pid namespace has no pid here: its connection alone is its lease. */
     if (terms->pid != 0) {
         r = watch_holder(daemon, terms, session, holder);
@@ -110,13 +111,16 @@ void holder_tell_granted(struct holder *holder)
 
 void holder_granted(struct holder *holder)
 {
+    char words[STEP_WORDS_BYTES];
+
     holder->is_granted = true;
     holder->told_kind = REFUSAL_NONE;
     CRASH_POINT(daemon_decided);
     holder->is_answer_owed = holder->is_held_by_pid && recorder_is_sound(holder->daemon->recorder);
     if (!holder->is_answer_owed)
         holder_tell_granted(holder);
-    note_holder(holder, "granted", charge_of(holder), NULL);
+    habits_granted(&holder->habits, clock_now_ms());
+    note_holder(holder, "granted", charge_of(holder), step_words(holder, words));
     step_lease(holder->daemon, "granted", holder->id, 0);
     /* Until it is written nobody would know of it after a kill: it holds nothing yet. */
     recorder_lease(holder->daemon->recorder, holder, true);
@@ -159,6 +163,15 @@ void holder_await_no_more(struct holder *holder)
     sampler_want(holder->daemon); /* its answer lets the held requests go on */
 }
 
+static void note_released(struct holder *holder, const char *reason)
+{
+    char habits[HABITS_TEXT_BYTES], text[256];
+
+    habits_burst_end(&holder->habits, clock_now_ms());
+    (void)snprintf(text, sizeof(text), "%s; %s", reason, habits_text(&holder->habits, habits));
+    note_holder(holder, "released", 0, holder->habits.granted_ms > 0 ? text : reason);
+}
+
 void holder_release(struct holder *holder, const char *reason)
 {
     struct daemon *daemon = holder->daemon;
@@ -169,7 +182,7 @@ void holder_release(struct holder *holder, const char *reason)
     holder_await_no_more(holder);
     if (budget_release(daemon->budget, id, clock_now_ms()) < 0)
         log_error("lease", "event=release_failed lease=l%" PRIu64, id);
-    note_holder(holder, "released", 0, reason);
+    note_released(holder, reason);
     step_lease(daemon, "released", id, 0);
     watch_end(&holder->process);
     if (holder->session)

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "budget/budget.h"
+#include "daemon/habits.h"
 #include "daemon/watch.h"
 
 /*
@@ -58,6 +59,9 @@ struct holder {
     enum refusal_kind told_kind;
     uint64_t told_at_ms;
     uint64_t looked_at_ms; /* whether it has changed */
+
+    bool is_anywhere; /* it asked for any gpu */
+    struct habits habits;
 
     uint64_t since_unix_ms;
     uint64_t reattach_until_ms; /* restored, and nobody has come for it yet; 0: not so */

@@ -65,6 +65,7 @@ static void handle_ready(struct session *session, uint32_t seq)
     }
     answer_done(session, seq);
     recorder_lease(session->daemon->recorder, holder, 0);
+    habits_ready(&holder->habits, clock_now_ms());
     step_lease(session->daemon, "ready", holder->id, 0);
 }
 
@@ -114,6 +115,7 @@ void request_burst(struct session *session, const struct message *message, uint6
         answer_burst_granted(holder, bytes);
         holder->burst_seq = 0;
         recorder_lease(session->daemon->recorder, holder, 0);
+        habits_burst(&holder->habits, now_ms);
         step_lease(session->daemon, "burst", holder->id, bytes);
     } else if (r == BUDGET_QUEUED) {
         holder->is_burst_waiting = true;
@@ -158,6 +160,7 @@ static void handle_burst_end(struct session *session, uint32_t seq, bool is_idle
     }
     answer_done(session, seq);
     recorder_lease(daemon->recorder, session->holder, 0);
+    habits_burst_end(&session->holder->habits, clock_now_ms());
     step_lease(daemon, "burst_end", session->holder->id, 0);
 }
 

@@ -13,7 +13,11 @@
  */
 
 struct daemon;
-struct gpu;
+struct holder;
+
+/* The claim of a lease in the words of a trace. Returns words. */
+#define STEP_WORDS_BYTES 256
+const char *step_words(const struct holder *holder, char words[STEP_WORDS_BYTES]);
 
 /* A claim is asked for; lease_id 0: it got none, and `refused` follows. wait_ms: it waits so long;
  * CLOCK_NEVER_MS: for ever. */

@@ -285,6 +285,25 @@ static void on_burst_over(struct sim_recording *recording, struct entry *entry)
     entry_set(recording, entry, ENTRY_IDLE);
 }
 
+/* What was not told as it happened: load=… busy=… idle=…, on average. */
+static void take_habits(struct sim_recording *recording, struct entry *entry, const char *words)
+{
+    struct sim_item item = entry->item;
+    char copy[WORDS_BYTES];
+    struct error unused = { 0 };
+
+    (void)snprintf(copy, sizeof(copy), "%s", words);
+    item.job.load_ms = 0;
+    if (entry->state != ENTRY_LOADING || sim_trace_parse_fields(copy, &item, &unused) < 0)
+        return;
+    entry->item = item;
+    entry->ready_ms = clock_after_ms(entry->granted_ms, item.job.load_ms);
+    if (entry->ready_ms > recording->now_ms)
+        entry->ready_ms = recording->now_ms;
+    entry->since_ms = entry->ready_ms;
+    entry->state = ENTRY_IDLE;
+}
+
 static void on_gone(struct sim_recording *recording, struct entry *entry)
 {
     struct sim_job *job = &entry->item.job;
@@ -331,6 +350,8 @@ static int on_lease_step(struct sim_recording *recording, struct entry *entry,
         recording->counts.refused++;
         on_gone(recording, entry);
     } else if (strcmp(step->kind, "released") == 0) {
+        if (step->words && *step->words)
+            take_habits(recording, entry, step->words);
         on_gone(recording, entry);
     } else if (strcmp(step->kind, "resized") == 0) {
         recording->counts.resized++;

@@ -23,7 +23,8 @@ struct sim_step {
     uint64_t at_ms;    /* of any clock; one that goes back is taken as standing still */
     uint64_t lease_id; /* 0: it never had one (asked, then at once refused) */
     const char *name;  /* asked */
-    const char *words; /* asked: resident=… and so on as in a trace; gpu: reserve=… */
+    const char *words; /* asked: resident=… and so on as in a trace; gpu: reserve=…;
+                          released: load=… busy=… idle=…, where its steps were not told */
     uint32_t gpu;      /* gpu, foreign */
     uint64_t bytes;    /* gpu: its capacity; foreign; burst_asked, burst */
 };

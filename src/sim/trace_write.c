@@ -11,22 +11,6 @@
 
 #define WORD_BYTES 32
 
-/* Nothing is rounded: the largest unit that leaves no rest. */
-static const char *bytes_text(uint64_t bytes, char text[WORD_BYTES])
-{
-    if (bytes == 0)
-        (void)snprintf(text, WORD_BYTES, "0");
-    else if (bytes % GIB == 0)
-        (void)snprintf(text, WORD_BYTES, "%" PRIu64 "GiB", bytes / GIB);
-    else if (bytes % MIB == 0)
-        (void)snprintf(text, WORD_BYTES, "%" PRIu64 "MiB", bytes / MIB);
-    else if (bytes % KIB == 0)
-        (void)snprintf(text, WORD_BYTES, "%" PRIu64 "KiB", bytes / KIB);
-    else
-        (void)snprintf(text, WORD_BYTES, "%" PRIu64 "B", bytes);
-    return text;
-}
-
 static const char *time_text(uint64_t ms, char text[WORD_BYTES])
 {
     if (ms == CLOCK_NEVER_MS)
@@ -39,7 +23,7 @@ static const char *time_text(uint64_t ms, char text[WORD_BYTES])
 }
 
 /* Words in buffers that live to the end of the full expression. */
-#define BYTES(bytes) bytes_text((bytes), (char[WORD_BYTES]){ 0 })
+#define BYTES(bytes) ((bytes) > 0 ? size_format_exact((bytes), (char[SIZE_TEXT_BYTES]){ 0 }) : "0")
 #define TIME(ms)     time_text((ms), (char[WORD_BYTES]){ 0 })
 
 struct text {
@@ -92,6 +76,8 @@ const char *sim_trace_write_job(const struct sim_item *item, bool has_run, const
         add(&text, " load=%s", TIME(job->load_ms));
     if (has_run && job->burst_count == 0)
         add(&text, " run=%s", TIME(job->run_ms));
+    if (has_run && job->burst_count == 0 && job->busy_ms > 0)
+        add(&text, " busy=%s idle=%s", TIME(job->busy_ms), TIME(job->idle_ms));
     if (*remark)
         add(&text, "  # %s", remark);
     return line;

@@ -111,6 +111,20 @@ def test_a_recording_plays_as_it_was(emulator, short_dir):
     assert 300 <= brim["waits"]["worst_ms"] <= waited_ms + 50
     assert brim["waits"]["p50_ms"] == 0
 
+    # What the daemon has kept says the same, with bursts on average.
+    past = short_dir / "past.trace"
+    done = emulator.brim("plan", "--record", past, "--past")
+    assert done.returncode == 0 and "7 jobs (5 let in, 2 refused)" in done.stdout, done.stderr
+    kept = past.read_text()
+    assert SECRET not in kept
+    assert re.search(r"job large resident=8GiB burst=1GiB wait=0s load=\S+ run=\S+ busy=\S+ idle=",
+                     kept), kept
+    assert re.search(r"^\S+ +foreign gpu=0 2\d\d\d", kept, re.M), kept
+    _, policies = play(emulator, past)
+    brim = policies["brim"]
+    assert (brim["granted"], brim["never_fit"], brim["gave_up"]) == (5, 1, 1), kept
+    assert 300 <= brim["waits"]["worst_ms"] <= waited_ms + 50, kept
+
     # The same day on a larger card.
     _, policies = play(emulator, path, "--gpu", "24GiB")
     brim = policies["brim"]
@@ -123,6 +137,8 @@ def test_a_recording_needs_a_daemon_and_ends_with_it(emulator, short_dir):
     done = emulator.brim("plan", "--record", path, timeout=30)
     assert done.returncode == 1 and "no daemon runs" in done.stderr
     assert not path.exists() and not path.with_name("none.trace.part").exists()
+    done = emulator.brim("plan", "--record", path, "--past")
+    assert done.returncode == 1 and "no daemon runs" in done.stderr and not path.exists()
     done = emulator.brim("plan", "--record", short_dir / "no" / "file")
     assert done.returncode == 1 and "cannot write" in done.stderr
 
@@ -159,7 +175,8 @@ def test_wrong_input_is_told_by_file_and_line(bare, short_dir):
     assert done.returncode == 1 and "cannot open" in done.stderr
     for words in ((), ("--arrivals", "0"), ("--arrivals", "5", "--gpu", "rtx9999"),
                   ("--arrivals", "5", "--trace", "x"), ("--arrivals", "5", "--reserve", "99GiB"),
-                  ("--arrivals", "5", "--for", "1s"), ("--record", "x", "--gpu", "h100")):
+                  ("--arrivals", "5", "--for", "1s"), ("--record", "x", "--gpu", "h100"),
+                  ("--arrivals", "5", "--past"), ("--record", "x", "--past", "--for", "1s")):
         done = bare.brim("plan", *words)
         assert done.returncode == 2 and done.stderr.startswith("brim plan: "), (words, done.stderr)
 
