@@ -10,6 +10,7 @@
  *   waiters_10000_grant_p99_ms granted; facts from the driver are a part of it. Reference: to wake
  *                              a process six times in turn, as the release goes to brimd, its
  *                              helper, the driver, and back; measured between the grants
+ *   waiters_1_grant_ms, waiters_1_grant_p99_ms  the same where one waits
  *   waiters_10000_grant_cpu_us the processor time that brimd spends on such a grant, with what it
  *                              does each second; reference: where one waits
  *
@@ -234,18 +235,26 @@ static void hand_over(const int *lines, size_t count, int echo, struct figures *
     figures->cpu_us = (double)(cpu_ns(pid) - before_ns) / 1e3 / GRANT_COUNT;
 }
 
+static void print_times(size_t count, struct figures *figures)
+{
+    char key[48];
+
+    for (unsigned percent = 50; percent <= 99; percent += 49) {
+        (void)snprintf(key, sizeof(key), "waiters_%zu_grant_%sms", count,
+                       percent == 99 ? "p99_" : "");
+        measure_print(key, samples_percentile(&figures->grants, percent) / 1e6, "ms",
+                      samples_percentile(&figures->wakes, percent) / 1e6, figures->grants.count);
+    }
+}
+
 static void print_figures(size_t count, struct figures *alone, struct figures *crowd)
 {
     char key[48];
 
     (void)snprintf(key, sizeof(key), "waiters_%zu_rss_mb", count);
     measure_print(key, crowd->rss_mb, "MB", alone->rss_mb, 1);
-    for (unsigned percent = 50; percent <= 99; percent += 49) {
-        (void)snprintf(key, sizeof(key), "waiters_%zu_grant_%sms", count,
-                       percent == 99 ? "p99_" : "");
-        measure_print(key, samples_percentile(&crowd->grants, percent) / 1e6, "ms",
-                      samples_percentile(&crowd->wakes, percent) / 1e6, crowd->grants.count);
-    }
+    print_times(1, alone);
+    print_times(count, crowd);
     (void)snprintf(key, sizeof(key), "waiters_%zu_grant_cpu_us", count);
     measure_print(key, crowd->cpu_us, "us", alone->cpu_us, GRANT_COUNT);
 }
