@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -26,19 +27,29 @@ def pip(*arguments, **options):
                            *arguments], check=True, **options)
 
 
+@pytest.fixture(scope="module")
+def environment(build_dir):
+    """A virtual environment that has the wheel and knows no tree."""
+    with tempfile.TemporaryDirectory(prefix="brim-") as path, pytest.MonkeyPatch.context() as patch:
+        directory = Path(path)
+        patch.setenv("BRIM_BUILD", str(build_dir))
+        venv.create(directory / "venv", with_pip=False)
+        pip("--python", directory / "venv/bin/python", "install", "--no-index",
+            directory / backend.build_wheel(directory))
+        yield directory / "venv"
+
+
 @pytest.fixture
-def fresh(wheel, bare, short_dir):
-    """fresh(program, …): runs in a virtual environment that has the wheel and knows no tree."""
-    venv.create(short_dir / "venv", with_pip=False)
-    pip("--python", short_dir / "venv/bin/python", "install", "--no-index", wheel)
+def fresh(environment, bare):
+    """fresh(program, …): runs in that environment, with a home of its own."""
     for name in [name for name in bare.env if name.startswith(("BRIM_", "PYTHON"))]:
         del bare.env[name]
-    bare.env["PATH"] = f"{short_dir}/venv/bin:/usr/bin:/bin"
+    bare.env["PATH"] = f"{environment}/bin:/usr/bin:/bin"
 
     def run(program, *arguments, **options):
-        return bare.run(short_dir / "venv/bin" / program, *arguments, **options)
+        return bare.run(environment / "bin" / program, *arguments, **options)
 
-    run.bin = (short_dir / "venv/lib").glob("python3*/site-packages/brim/_bin").__next__()
+    run.bin = next((environment / "lib").glob("python3*/site-packages/brim/_bin"))
     yield run
     run("brim", "daemon", "stop")
 
