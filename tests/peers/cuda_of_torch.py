@@ -76,6 +76,7 @@ def install():
     cuda = torch.cuda
     cuda.is_available, cuda.device_count = lambda: True, lambda: 1
     cuda.is_initialized, cuda.init, cuda.empty_cache = card.is_initialized, card.init, card.empty
+    cuda.get_device_properties = lambda gpu: None  # it tells no UUID
     cuda.memory_allocated = lambda gpu=0: card.stats["allocated"]
     cuda.memory_reserved = lambda gpu=0: card.stats["reserved"]
     cuda.memory_stats = lambda gpu=0: {"allocation.all.allocated": card.stats["count"]}
