@@ -26,7 +26,8 @@ struct copy_request {
     bool is_async;
     size_t bytes;
     CUstream stream;
-    const char *call; /* NULL: it was asked for already whether it is to fail */
+    const char *call;
+    bool is_asked; /* whether the call is to fail was asked for already */
 };
 
 /* Which bytes an address means, and how many of the wanted ones lie there in one piece. Device

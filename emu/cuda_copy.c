@@ -161,7 +161,8 @@ static CUresult copy_piece(const struct copy_request *request, size_t at, size_t
                                        CU_MEM_ACCESS_FLAGS_PROT_READ };
     struct work work = { .kind = WORK_COPY, .bytes = request->bytes - at };
     struct CUctx_st *context = NULL;
-    CUresult status = cuda_enter_context_call(at == 0 ? request->call : NULL, &context);
+    CUresult status =
+        cuda_enter_context_call(at == 0 && !request->is_asked ? request->call : NULL, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -188,7 +189,7 @@ CUresult copy_run(const struct copy_request *request)
     size_t at = 0, now = 0;
 
     if (request->bytes == 0) {
-        status = cuda_enter_call(request->call);
+        status = cuda_enter_call(request->is_asked ? NULL : request->call);
         return status == CUDA_SUCCESS ? cuda_leave(status) : status;
     }
     for (; at < request->bytes && status == CUDA_SUCCESS; at += now)

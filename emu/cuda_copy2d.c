@@ -8,6 +8,7 @@
 
 #include "array.h"
 #include "copy.h"
+#include "graph.h"
 #include "managed.h"
 
 #define PITCH_MAX_BYTES ((size_t)INT32_MAX)
@@ -121,7 +122,7 @@ static CUresult copy_plain(const struct box *box, size_t slice, bool is_one)
     CUresult status = CUDA_SUCCESS;
     struct copy_request request = box->request;
 
-    request.call = NULL;
+    request.is_asked = true;
     request.is_to_device = box->to.operand.is_device;
     request.is_from_device = box->from.operand.is_device;
     request.bytes = is_one ? box->width_bytes * box->rows : box->width_bytes;
@@ -180,7 +181,8 @@ static CUresult copy_box(struct box *box, const struct named *to, const struct n
 {
     struct CUctx_st *context = NULL;
     const bool is_empty = box->width_bytes == 0 || box->rows == 0 || box->slices == 0;
-    CUresult status = cuda_enter_context_call(box->request.call, &context);
+    CUresult status =
+        cuda_enter_context_call(box->request.is_asked ? NULL : box->request.call, &context);
 
     if (status != CUDA_SUCCESS)
         return status;
@@ -248,7 +250,7 @@ static CUresult fill_box(CUdeviceptr address, size_t pitch, struct work *work,
     struct box box = { .width_bytes = work->bytes, .rows = work->rows, .slices = 1 };
     struct CUctx_st *context = NULL;
     bool is_one = true;
-    CUresult status = cuda_enter_context_call(how->call, &context);
+    CUresult status = cuda_enter_context_call(how->is_asked ? NULL : how->call, &context);
 
     if (status != CUDA_SUCCESS || work->bytes == 0 || work->rows == 0)
         return status == CUDA_SUCCESS ? cuda_leave(status) : status;
@@ -264,6 +266,31 @@ static CUresult fill_box(CUdeviceptr address, size_t pitch, struct work *work,
     if (status == CUDA_SUCCESS && (!is_one || (!work->to.gpu && !managed_is(work->to.host))))
         status = is_one ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
     return status == CUDA_SUCCESS ? copy_submit(work, how) : cuda_leave(status);
+}
+
+CUresult copy_node_box(const CUDA_MEMCPY3D *copy, CUstream stream)
+{
+    return copy_3d(copy, &(struct copy_request){ .call = "a node of cuGraphLaunch",
+                                                 .is_asked = true,
+                                                 .is_async = true,
+                                                 .stream = stream });
+}
+
+CUresult copy_node_fill(const CUDA_MEMSET_NODE_PARAMS *set, CUstream stream)
+{
+    struct work work = { .kind = WORK_FILL,
+                         .value = set->value,
+                         .value_bytes = set->elementSize,
+                         .bytes = set->width > SIZE_MAX / set->elementSize
+                                      ? SIZE_MAX
+                                      : set->width * set->elementSize,
+                         .rows = set->height };
+
+    return fill_box(set->dst, set->pitch, &work,
+                    &(struct copy_request){ .call = "a node of cuGraphLaunch",
+                                            .is_asked = true,
+                                            .is_async = true,
+                                            .stream = stream });
 }
 
 /* The entry points: each in a plain form and in one for the thread's own stream. */

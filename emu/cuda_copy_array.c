@@ -43,7 +43,7 @@ static CUresult copy_row(const struct spot *to, const struct spot *from,
     if (status == CUDA_SUCCESS)
         status = find_spot(from, how->bytes, &request.from);
     (void)cuda_leave(status);
-    request.call = NULL;
+    request.is_asked = true;
     request.is_to_device = to->is_array || to->is_device;
     request.is_from_device = from->is_array || from->is_device;
     return status == CUDA_SUCCESS ? copy_run(&request) : status;

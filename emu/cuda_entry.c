@@ -13,6 +13,7 @@
 #include "cuda/checkpoint.h"
 #include "cuda/capture.h"
 #include "cuda/context.h"
+#include "cuda/graph.h"
 #include "cuda/ipc.h"
 #include "cuda/managed.h"
 #include "cuda/refused.h"
@@ -132,6 +133,38 @@ static const struct entry entries[] = {
     PLAIN(cuMemGetDefaultMemPool, 13000)
     PLAIN(cuMemGetMemPool, 13000)
     PLAIN(cuMemSetMemPool, 13000)
+    PLAIN(cuGraphCreate, 10000)
+    PLAIN(cuGraphDestroy, 10000)
+    PLAIN(cuGraphAddEmptyNode, 10000)
+    PLAIN(cuGraphAddMemcpyNode, 10000)
+    PLAIN(cuGraphAddMemsetNode, 10000)
+    PLAIN(cuGraphAddHostNode, 10000)
+    PLAIN(cuGraphAddKernelNode, 10000)
+    FORM(cuGraphAddKernelNode, 12000, cuGraphAddKernelNode_v2)
+    PLAIN(cuGraphAddMemAllocNode, 11040)
+    PLAIN(cuGraphAddMemFreeNode, 11040)
+    PLAIN(cuGraphMemAllocNodeGetParams, 11040)
+    PLAIN(cuGraphMemFreeNodeGetParams, 11040)
+    PLAIN(cuGraphAddNode, 12020)
+    FORM(cuGraphAddNode, 12030, cuGraphAddNode_v2)
+    PLAIN(cuGraphAddDependencies, 10000)
+    FORM(cuGraphAddDependencies, 12030, cuGraphAddDependencies_v2)
+    PLAIN(cuGraphDestroyNode, 10000)
+    PLAIN(cuGraphGetNodes, 10000)
+    PLAIN(cuGraphNodeGetType, 10000)
+    PLAIN(cuGraphClone, 10000)
+    PLAIN(cuGraphInstantiate, 10000)
+    FORM(cuGraphInstantiate, 11000, cuGraphInstantiate_v2)
+    FORM(cuGraphInstantiate, 12000, cuGraphInstantiateWithFlags)
+    PLAIN(cuGraphInstantiateWithFlags, 11040)
+    THREAD(cuGraphInstantiateWithParams, 12000)
+    PLAIN(cuGraphExecGetFlags, 12000)
+    THREAD(cuGraphUpload, 11010)
+    THREAD(cuGraphLaunch, 10000)
+    PLAIN(cuGraphExecDestroy, 10000)
+    PLAIN(cuDeviceGetGraphMemAttribute, 11040)
+    PLAIN(cuDeviceSetGraphMemAttribute, 11040)
+    PLAIN(cuDeviceGraphMemTrim, 11040)
     PLAIN(cuMemAllocManaged, 6000)
     THREAD(cuStreamAttachMemAsync, 6000)
     THREAD(cuMemPrefetchAsync, 8000)

@@ -4,6 +4,7 @@
  * Device memory: cuMemAlloc and cuMemFree, what is left, and what an address is.
  */
 
+#include "graph.h"
 #include "pool.h"
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
@@ -52,6 +53,13 @@ CUresult cuMemFree_v2(CUdeviceptr address)
     if (place.is_managed)
         end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
     race_check_free(&end, place.bytes, "cuMemFree");
+    struct graph_memory *const of_graph = graph_memory_find(address);
+    if (of_graph && of_graph->is_freed_by_owner)
+        return cuda_leave(CUDA_ERROR_INVALID_VALUE);
+    if (of_graph) {
+        graph_memory_free(of_graph, NULL, "cuMemFree");
+        return cuda_leave(CUDA_SUCCESS);
+    }
     if (pool_piece(address)) { /* with the pool's thresholds, as at any synchronisation */
         pool_give(pool_piece(address));
         pool_release_all();

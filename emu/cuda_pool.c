@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "graph.h"
 #include "pool.h"
 
 #define HANDLE_TYPES_MASK 0xfU
@@ -100,6 +101,11 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     status = stream_find(context, stream, &found);
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
+    struct graph_memory *const of_graph = graph_memory_find(address);
+    if (of_graph && !of_graph->is_freed_by_owner) {
+        graph_memory_free(of_graph, found, "cuMemFreeAsync");
+        return cuda_leave(CUDA_SUCCESS);
+    }
     struct piece *const piece = pool_piece(address);
     if (!piece || !space_find(address, &place))
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);

@@ -29,6 +29,7 @@
 
 struct block;
 struct chunk;
+struct graph_memory;
 struct import;
 struct managed;
 struct mapping;
@@ -47,12 +48,13 @@ struct range {
     uint64_t offset;     /* in the gpu's memfd */
     uint64_t id;
     uint32_t gpu;
-    struct block *block;     /* owned; NULL: one allocation */
-    struct mapping *mapping; /* what it is embedded in; NULL: no mapping */
-    struct chunk *chunk;     /* what it is embedded in; NULL: of no pool */
-    struct managed *managed; /* owned; NULL: its bytes are a card's */
-    struct import *import;   /* owned; NULL: not opened from another process */
-    bool is_shared;          /* other processes may refer to it: dropped, not freed */
+    struct block *block;               /* owned; NULL: one allocation */
+    struct mapping *mapping;           /* what it is embedded in; NULL: no mapping */
+    struct chunk *chunk;               /* what it is embedded in; NULL: of no pool */
+    struct managed *managed;           /* owned; NULL: its bytes are a card's */
+    struct graph_memory *graph_memory; /* what it is embedded in; NULL: of no graph */
+    struct import *import;             /* owned; NULL: not opened from another process */
+    bool is_shared;                    /* other processes may refer to it: dropped, not freed */
 };
 
 struct gpu {

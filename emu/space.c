@@ -338,7 +338,8 @@ CUresult space_free(CUdeviceptr address)
         return CUDA_ERROR_INVALID_VALUE;
     if (range->block)
         return free_small(range, address);
-    if (range->base != address || range->mapping || range->chunk || range->import)
+    if (range->base != address || range->mapping || range->chunk || range->import ||
+        range->graph_memory)
         return CUDA_ERROR_INVALID_VALUE;
     space_free_range(range);
     return CUDA_SUCCESS;

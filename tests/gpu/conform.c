@@ -122,6 +122,7 @@ int main(int argc, char **argv)
     conform_vmm();
     conform_pool();
     conform_array();
+    conform_graph();
     conform_ipc();
     conform_managed();
     conform_rect();

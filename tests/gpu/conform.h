@@ -20,6 +20,7 @@
  *   conform_rect.c rectangles                 conform_stream.c  streams and events
  *   conform_names.c cuGetProcAddress          conform_checkpoint.c  checkpoints of a child
  *   conform_device.c  devices, errors, pinned memory
+ *   conform_graph.c memory of graphs
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -43,6 +44,7 @@ void conform_memory(void);
 void conform_vmm(void);
 void conform_pool(void);
 void conform_array(void);
+void conform_graph(void);
 void conform_ipc(void);
 void conform_managed(void);
 void conform_rect(void);
