@@ -38,8 +38,8 @@ CUresult copy_locate(const struct copy_operand *operand, uint64_t at, size_t *in
     if (!space_find(address, &place)) /* pinned host memory has the same address on the device */
         return host_is_pinned(ret_end->host, *inout_bytes) ? CUDA_SUCCESS
                                                            : CUDA_ERROR_INVALID_VALUE;
-    if (!place.is_managed)
-        *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
+    *ret_end = place.host ? (struct end){ .host = place.host }
+                          : (struct end){ .gpu = place.gpu, .offset = place.offset };
     const uint64_t there = place.bytes - (address - place.base);
     if (place.mapping && (place.mapping->access[context->gpu] & operand->access) != operand->access)
         return CUDA_ERROR_INVALID_VALUE;
@@ -210,7 +210,7 @@ static CUresult fill_piece(const struct copy_request *request, struct work *work
         status = copy_check(&to, request->bytes, context);
     if (status == CUDA_SUCCESS)
         status = copy_locate(&to, at, &work->bytes, context, &work->to);
-    if (status == CUDA_SUCCESS && !work->to.gpu && !managed_is(work->to.host))
+    if (status == CUDA_SUCCESS && !work->to.gpu && !space_contains(request->to + at))
         status = CUDA_ERROR_INVALID_VALUE;
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);

@@ -263,7 +263,7 @@ static CUresult fill_box(CUdeviceptr address, size_t pitch, struct work *work,
     if (status == CUDA_SUCCESS)
         status = locate_slice(&box.to, &box, 0, context, &work->to, &is_one);
     /* Over several mappings, or of the host's own memory: not emulated. */
-    if (status == CUDA_SUCCESS && (!is_one || (!work->to.gpu && !managed_is(work->to.host))))
+    if (status == CUDA_SUCCESS && (!is_one || (!work->to.gpu && !space_contains(address))))
         status = is_one ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
     return status == CUDA_SUCCESS ? copy_submit(work, how) : cuda_leave(status);
 }

@@ -50,8 +50,8 @@ CUresult cuMemFree_v2(CUdeviceptr address)
     if (!space_find(address, &place) || place.base != address || place.mapping)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     struct end end = { .gpu = place.gpu, .offset = place.offset };
-    if (place.is_managed)
-        end = (struct end){ .host = (unsigned char *)(uintptr_t)address };
+    if (place.host)
+        end = (struct end){ .host = place.host };
     race_check_free(&end, place.bytes, "cuMemFree");
     struct graph_memory *const of_graph = graph_memory_find(address);
     if (of_graph && of_graph->is_freed_by_owner)

@@ -19,7 +19,7 @@ static CUresult copy_peer(CUcontext to_context, CUcontext from_context,
     const bool are_there =
         handle_get(&cuda.contexts, to_context) && handle_get(&cuda.contexts, from_context);
     (void)cuda_leave(CUDA_SUCCESS);
-    copy.call = NULL;
+    copy.is_asked = true;
     copy.is_to_device = copy.is_from_device = true;
     return are_there ? copy_run(&copy) : CUDA_ERROR_INVALID_CONTEXT;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ipc.h"
+#include "managed.h"
 #include "pool.h"
 #include "vmm.h"
 
@@ -38,6 +39,9 @@ static void find_mapped(const struct place *place, struct known *known)
         known->context = place->context->handle;
     if (!place->mapping)
         return;
+    known->is_device = !place->mapping->memory->host;
+    if (!known->is_device)
+        known->gpu = CU_DEVICE_CPU;
     known->start = place->mapping->reservation->address;
     known->bytes = place->mapping->reservation->bytes;
 }

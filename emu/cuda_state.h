@@ -185,6 +185,7 @@ struct place {
     struct gpu *gpu;
     const struct mapping *mapping; /* NULL: none */
     bool is_managed;               /* its bytes lie at the address itself, for the host too */
+    unsigned char *host;           /* where the host has the address's bytes; NULL: on the gpu */
 };
 
 /* The allocation that holds an address; false for any number that no allocation holds. */

@@ -128,8 +128,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
     if (status != CUDA_SUCCESS)
         return status;
     struct memory *const memory = vmm_memory(handle);
-    if (!memory || bytes == 0 || !is_granular(address) || !is_granular(bytes) || offset != 0 ||
-        bytes > memory->bytes || flags != 0)
+    if (!memory || !is_granular(address) || offset != 0 || bytes != memory->bytes || flags != 0)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     status = map(address, bytes, memory);
     return cuda_leave(status);
@@ -154,8 +153,12 @@ static bool covers_mappings(CUdeviceptr address, uint64_t bytes)
 static void unmap(struct mapping *mapping)
 {
     struct memory *const memory = mapping->memory;
-    const struct end end = { .gpu = &cuda.gpus[memory->gpu], .offset = memory->offset };
+    const struct end end =
+        memory->host ? (struct end){ .host = memory->host }
+                     : (struct end){ .gpu = &cuda.gpus[memory->gpu], .offset = memory->offset };
 
+    if (mapping->host_access != CU_MEM_ACCESS_FLAGS_PROT_NONE)
+        (void)vmm_host_set_access(mapping, CU_MEM_ACCESS_FLAGS_PROT_NONE);
     race_check_free(&end, mapping->range.bytes, "cuMemUnmap");
     space_set(mapping->range.base, mapping->range.page_count, NULL);
     memory->mapping_count--;
@@ -198,16 +201,28 @@ static CUresult check_access(const CUmemAccessDesc *access)
                : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* No card reaches another one's memory: there is no peer access. */
+/* No card reaches another one's memory, for there is no peer access; and the host only its own. */
 static CUresult check_reach(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *access)
 {
     for (uint64_t at = 0; at < bytes;) {
         const struct range *const range = space_range(address + at);
-        if (range->gpu != (uint32_t)access->location.id &&
+        const struct memory *const memory = range->mapping->memory;
+        if (vmm_is_host(&access->location) && !memory->host)
+            return CUDA_ERROR_INVALID_VALUE;
+        if (!vmm_is_host(&access->location) && !memory->host &&
+            range->gpu != (uint32_t)access->location.id &&
             access->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE)
             return CUDA_ERROR_NOT_SUPPORTED;
         at += range->bytes;
     }
+    return CUDA_SUCCESS;
+}
+
+static CUresult set_access(struct mapping *mapping, const CUmemAccessDesc *access)
+{
+    if (vmm_is_host(&access->location))
+        return vmm_host_set_access(mapping, access->flags);
+    mapping->access[access->location.id] = (unsigned char)access->flags;
     return CUDA_SUCCESS;
 }
 
@@ -227,13 +242,13 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
     }
     if (status != CUDA_SUCCESS)
         return cuda_leave(status);
-    for (uint64_t at = 0; at < bytes;) {
+    for (uint64_t at = 0; at < bytes && status == CUDA_SUCCESS;) {
         struct mapping *const mapping = space_range(address + at)->mapping;
-        for (size_t i = 0; i < count; i++)
-            mapping->access[accesses[i].location.id] = (unsigned char)accesses[i].flags;
+        for (size_t i = 0; i < count && status == CUDA_SUCCESS; i++)
+            status = set_access(mapping, &accesses[i]);
         at += mapping->range.bytes;
     }
-    return cuda_leave(CUDA_SUCCESS);
+    return cuda_leave(status);
 }
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location,
@@ -248,6 +263,7 @@ CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     status = vmm_check_location(location);
     if (status == CUDA_SUCCESS)
-        *flags = range->mapping->access[location->id];
+        *flags = vmm_is_host(location) ? range->mapping->host_access
+                                       : range->mapping->access[location->id];
     return cuda_leave(status);
 }

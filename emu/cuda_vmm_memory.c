@@ -22,12 +22,14 @@ struct memory *vmm_memory(CUmemGenericAllocationHandle handle)
     return memory && memory->handle_count > 0 ? memory : NULL;
 }
 
-static void give_back(const struct memory *memory)
+static void give_back(struct memory *memory)
 {
     struct gpu *const gpu = &cuda.gpus[memory->gpu];
     struct emu_reply reply = { 0 };
 
-    if (memory->is_shared)
+    if (memory->host)
+        vmm_host_free(memory);
+    else if (memory->is_shared)
         (void)cuda_ask(EMU_DROP, gpu, memory->offset, &reply);
     else
         cuda_give(gpu, memory->offset, memory->bytes);
@@ -42,14 +44,17 @@ void vmm_settle(struct memory *memory)
     free(memory);
 }
 
+bool vmm_is_host(const CUmemLocation *location)
+{
+    return location->type == CU_MEM_LOCATION_TYPE_HOST ||
+           location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA;
+}
+
 CUresult vmm_check_location(const CUmemLocation *location)
 {
     if (location->type == CU_MEM_LOCATION_TYPE_DEVICE)
         return device_get(location->id) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-    return location->type == CU_MEM_LOCATION_TYPE_HOST ||
-                   location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA
-               ? CUDA_ERROR_NOT_SUPPORTED
-               : CUDA_ERROR_INVALID_VALUE;
+    return vmm_is_host(location) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 static CUresult check_properties(const CUmemAllocationProp *properties)
@@ -58,6 +63,12 @@ static CUresult check_properties(const CUmemAllocationProp *properties)
         properties->win32HandleMetaData ||
         ((unsigned)properties->requestedHandleTypes & ~HANDLE_TYPES_MASK) != 0)
         return CUDA_ERROR_INVALID_VALUE;
+    /* The host as a whole can not be shared; the emulated machine has one node. */
+    if ((properties->location.type == CU_MEM_LOCATION_TYPE_HOST &&
+         properties->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) ||
+        (properties->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA &&
+         properties->location.id != 0))
+        return CUDA_ERROR_INVALID_VALUE;
     if (((unsigned)properties->requestedHandleTypes &
          ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0 ||
         properties->allocFlags.gpuDirectRDMACapable || properties->allocFlags.usage != 0)
@@ -65,8 +76,8 @@ static CUresult check_properties(const CUmemAllocationProp *properties)
     return vmm_check_location(&properties->location);
 }
 
-/* The bytes, or the server's reference, are the new memory's, or given back. */
-static CUresult memory_new(const struct memory *like, struct memory **ret_memory)
+/* The bytes, the server's reference or the file are the new memory's, or given back. */
+CUresult vmm_memory_new(const struct memory *like, struct memory **ret_memory)
 {
     struct memory *const memory = malloc(sizeof(*memory));
 
@@ -78,12 +89,25 @@ static CUresult memory_new(const struct memory *like, struct memory **ret_memory
         memory->handle_count = 1;
     }
     if (!memory || memory->handle == 0) {
-        give_back(like);
+        struct memory lost = *like;
+        give_back(&lost);
         free(memory);
         return cuda_count_oom(&cuda.gpus[like->gpu]);
     }
     *ret_memory = memory;
     return CUDA_SUCCESS;
+}
+
+static CUresult create_on_gpu(uint64_t bytes, const CUmemAllocationProp *properties,
+                              struct memory **ret_memory)
+{
+    struct memory memory = { .gpu = (uint32_t)properties->location.id,
+                             .bytes = bytes,
+                             .properties = *properties };
+    const CUresult status = cuda_take(&cuda.gpus[memory.gpu], bytes, &memory.offset);
+
+    memory.properties.allocFlags.compressionType = 0; /* a hint that is not taken */
+    return status == CUDA_SUCCESS ? vmm_memory_new(&memory, ret_memory) : status;
 }
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
@@ -97,15 +121,9 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
     if (!handle || bytes == 0 || bytes % EMU_PAGE_BYTES != 0 || flags != 0)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
     status = check_properties(properties);
-    if (status != CUDA_SUCCESS)
-        return cuda_leave(status);
-    struct memory memory = { .gpu = (uint32_t)properties->location.id,
-                             .bytes = bytes,
-                             .properties = *properties };
-    memory.properties.allocFlags.compressionType = 0; /* a hint that is not taken */
-    status = cuda_take(&cuda.gpus[memory.gpu], bytes, &memory.offset);
     if (status == CUDA_SUCCESS)
-        status = memory_new(&memory, &made);
+        status = vmm_is_host(&properties->location) ? vmm_host_create(bytes, properties, &made)
+                                                    : create_on_gpu(bytes, properties, &made);
     if (status == CUDA_SUCCESS)
         *handle = made->handle;
     return cuda_leave(status);
@@ -206,7 +224,7 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
     if (!shareable || !memory || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
         (memory->properties.requestedHandleTypes & type) == 0 || flags != 0)
         return cuda_leave(CUDA_ERROR_INVALID_VALUE);
-    status = export_fd(memory, shareable);
+    status = memory->host ? vmm_host_export(memory, shareable) : export_fd(memory, shareable);
     return cuda_leave(status);
 }
 
@@ -214,6 +232,10 @@ static CUresult import_fd(int fd, struct memory **ret_memory)
 {
     const struct emu_request request = { .op = EMU_IMPORT };
     struct emu_reply reply = { 0 };
+    struct memory on_host = { 0 };
+
+    if (vmm_host_import(fd, &on_host))
+        return vmm_memory_new(&on_host, ret_memory);
     const int status = link_call_fd(&cuda.link, &request, fd, &reply);
 
     if (status != CUDA_SUCCESS)
@@ -238,7 +260,7 @@ static CUresult import_fd(int fd, struct memory **ret_memory)
                         .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
                         .location = { CU_MEM_LOCATION_TYPE_DEVICE, gpu } },
     };
-    return memory_new(&memory, ret_memory);
+    return vmm_memory_new(&memory, ret_memory);
 }
 
 /* The descriptor stays the program's, and a reference of its own until it is closed. */

@@ -18,6 +18,7 @@
 
 #include "ipc.h"
 #include "managed.h"
+#include "vmm.h"
 
 #define UNIT_BYTES  UINT64_C(512)
 #define BLOCK_UNITS (EMU_PAGE_BYTES / UNIT_BYTES)
@@ -391,6 +392,10 @@ bool space_find(CUdeviceptr address, struct place *ret_place)
         return false;
     if (address - place.base >= place.bytes)
         return false;
+    if (range->managed)
+        place.host = (unsigned char *)(uintptr_t)address; /* NOLINT: it is both */
+    else if (range->mapping && range->mapping->memory->host)
+        place.host = range->mapping->memory->host + (address - range->base);
     *ret_place = place;
     return true;
 }

@@ -17,6 +17,7 @@
  *
  *   cuda_vmm.c         addresses, mappings, access
  *   cuda_vmm_memory.c  memory, its handles, and references between processes
+ *   vmm_host.c         memory on the host
  */
 
 struct memory {
@@ -29,6 +30,8 @@ struct memory {
     uint64_t mapping_count;
     bool is_shared; /* exported or imported: the server counts the references of all processes */
     CUmemAllocationProp properties;
+    unsigned char *host; /* owned mapping of its file; NULL: it is on the gpu */
+    int host_fd;         /* owned; of memory on the host */
 };
 
 struct reservation {
@@ -47,6 +50,7 @@ struct mapping {
     struct reservation *reservation;
     struct mapping *next, *previous;   /* of the reservation */
     unsigned char access[EMU_GPU_MAX]; /* CU_MEM_ACCESS_FLAGS_*, by gpu of this process */
+    unsigned char host_access;         /* the same of the host, where memory is there */
 };
 
 /* The reservation that holds all of these addresses; NULL: none. */
@@ -57,7 +61,23 @@ struct memory *vmm_memory(CUmemGenericAllocationHandle handle);
 /* A reference less was counted by the caller: the last one's end gives the bytes back. */
 void vmm_settle(struct memory *memory);
 
-/* A gpu's location: CUDA_SUCCESS, or what to answer for any other. */
+/* A handle for memory like this one, whose reference at the server or file it takes over or, when
+ * it fails, lets go. */
+CUresult vmm_memory_new(const struct memory *like, struct memory **ret_memory);
+
+/* A gpu, or the host: CUDA_SUCCESS, or what to answer for any other location. */
 CUresult vmm_check_location(const CUmemLocation *location);
+bool vmm_is_host(const CUmemLocation *location);
+
+/* vmm_host.c */
+/* Memory on the host that is new (fd is -1), or what another process has exported by a descriptor,
+ * which stays the caller's: false if it is none. */
+CUresult vmm_host_create(uint64_t bytes, const CUmemAllocationProp *properties,
+                         struct memory **ret_memory);
+bool vmm_host_import(int fd, struct memory *memory);
+CUresult vmm_host_export(const struct memory *memory, int *ret_fd);
+void vmm_host_free(struct memory *memory);
+/* The host may do this at the mapping's addresses. */
+CUresult vmm_host_set_access(struct mapping *mapping, CUmemAccess_flags flags);
 
 #endif

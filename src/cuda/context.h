@@ -25,8 +25,9 @@ typedef enum {
 #define CU_SHARED_MEM_CONFIG_MAX 2U
 
 /* CUdevice_P2PAttribute */
-#define CU_DEVICE_P2P_ATTRIBUTE_FIRST 1
-#define CU_DEVICE_P2P_ATTRIBUTE_LAST  5
+#define CU_DEVICE_P2P_ATTRIBUTE_FIRST            1
+#define CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED 2
+#define CU_DEVICE_P2P_ATTRIBUTE_LAST             5
 
 CUDA_API CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device);
 CUDA_API CUresult cuCtxAttach(CUcontext *context, unsigned int flags);

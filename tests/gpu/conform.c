@@ -120,6 +120,8 @@ int main(int argc, char **argv)
     conform_device();
     conform_memory();
     conform_vmm();
+    conform_vmm_host();
+    conform_peer();
     conform_pool();
     conform_array();
     conform_graph();

@@ -21,6 +21,7 @@
  *   conform_names.c cuGetProcAddress          conform_checkpoint.c  checkpoints of a child
  *   conform_device.c  devices, errors, pinned memory
  *   conform_graph.c memory of graphs
+ *   conform_vmm_host.c  cuMemCreate on the host; peers
  */
 
 #define MIB ((uint64_t)1 << 20)
@@ -42,6 +43,8 @@ uint64_t conform_free_bytes(void);
 void conform_device(void);
 void conform_memory(void);
 void conform_vmm(void);
+void conform_vmm_host(void);
+void conform_peer(void);
 void conform_pool(void);
 void conform_array(void);
 void conform_graph(void);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "conform.h"
+#include "cuda/ipc.h"
 
 static const CUmemAllocationProp plain = {
     .type = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -57,6 +58,13 @@ static void check_granularity(void)
     conform_status(
         DRV(cuMemGetAllocationGranularity)(NULL, &plain, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
         CUDA_ERROR_INVALID_VALUE, "granularity without a place for it is an invalid value");
+    conform_status(
+        DRV(cuMemGetAllocationGranularity)(&bytes, &plain, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
+        CUDA_SUCCESS, "the recommended granularity");
+    conform_holds(bytes >= granule && bytes % granule == 0, "is a multiple of the least");
+    conform_status(
+        DRV(cuMemGetAllocationGranularity)(&bytes, &plain, (CUmemAllocationGranularity_flags)7),
+        CUDA_ERROR_INVALID_VALUE, "granularity of a third kind is an invalid value");
     wrong.type = CU_MEM_ALLOCATION_TYPE_INVALID;
     conform_status(
         DRV(cuMemGetAllocationGranularity)(&bytes, &wrong, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
@@ -123,6 +131,10 @@ static void check_map_arguments(CUdeviceptr address, CUmemGenericAllocationHandl
                    CUDA_ERROR_INVALID_VALUE,
                    "mapping over the reservation's end is an invalid "
                    "value");
+    conform_status(DRV(cuMemMap)(address, granule, 0, handle, 0), CUDA_ERROR_INVALID_VALUE,
+                   "mapping less than there is is an invalid value");
+    conform_status(DRV(cuMemMap)(address, 0, 0, handle, 0), CUDA_ERROR_INVALID_VALUE,
+                   "mapping 0 bytes is an invalid value");
     conform_status(DRV(cuMemMap)(address, 2 * granule, 0, handle, 1), CUDA_ERROR_INVALID_VALUE,
                    "mapping with flags is an invalid value");
 }
@@ -195,6 +207,51 @@ static void check_access(void)
     conform_status(DRV(cuMemRelease)(first), CUDA_SUCCESS, "cuMemRelease");
     conform_status(DRV(cuMemRelease)(second), CUDA_SUCCESS, "cuMemRelease");
     conform_status(DRV(cuMemAddressFree)(address, 2 * granule), CUDA_SUCCESS, "cuMemAddressFree");
+}
+
+/* One memory at two addresses, and access that is none. */
+static void check_aliases(void)
+{
+    const CUdeviceptr address = reserve(3 * granule);
+    const CUmemGenericAllocationHandle handle = create(granule, &plain);
+    CUmemAccessDesc wrong = read_write;
+    unsigned long long flags = 0;
+    unsigned char byte = 0;
+
+    map(address, granule, handle);
+    map(address + 2 * granule, granule, handle);
+    conform_status(DRV(cuMemSetAccess)(address, 3 * granule, &read_write, 1),
+                   CUDA_ERROR_INVALID_VALUE, "access over a gap is an invalid value");
+    conform_status(DRV(cuMemUnmap)(address, 3 * granule), CUDA_ERROR_INVALID_VALUE,
+                   "unmapping over a gap is an invalid value");
+    conform_status(DRV(cuMemSetAccess)(address, granule, &read_write, 1), CUDA_SUCCESS,
+                   "access to the first mapping of it");
+    conform_status(DRV(cuMemGetAccess)(&flags, &read_write.location, address + 2 * granule),
+                   CUDA_SUCCESS, "cuMemGetAccess of the second");
+    conform_number(flags, CU_MEM_ACCESS_FLAGS_PROT_NONE, "each mapping has its own access");
+    conform_status(DRV(cuMemSetAccess)(address + 2 * granule, granule, &read_only, 1), CUDA_SUCCESS,
+                   "access to the second");
+    conform_status(DRV(cuMemsetD8_v2)(address, 0x3d, granule), CUDA_SUCCESS, "a set of the first");
+    conform_status(DRV(cuMemcpyDtoH_v2)(&byte, address + 2 * granule, 1), CUDA_SUCCESS,
+                   "a copy from the second");
+    conform_number(byte, 0x3d, "is of the same memory");
+    wrong.flags = (CUmemAccess_flags)2;
+    conform_status(DRV(cuMemSetAccess)(address, granule, &wrong, 1), CUDA_ERROR_INVALID_VALUE,
+                   "access that is none of the three is an invalid value");
+    wrong.location.id = 9999;
+    conform_status(DRV(cuMemGetAccess)(&flags, &wrong.location, address), CUDA_ERROR_INVALID_DEVICE,
+                   "access of gpu 9999 is an invalid device");
+    conform_status(DRV(cuMemUnmap)(address, granule), CUDA_SUCCESS, "cuMemUnmap of the first");
+    conform_status(DRV(cuMemcpyDtoH_v2)(&byte, address + 2 * granule, 1), CUDA_SUCCESS,
+                   "the second is as before");
+    conform_status(DRV(cuMemUnmap)(address + 2 * granule, granule), CUDA_SUCCESS, "cuMemUnmap");
+    map(address, granule, handle);
+    conform_status(DRV(cuMemGetAccess)(&flags, &read_write.location, address), CUDA_SUCCESS,
+                   "cuMemGetAccess of a new mapping");
+    conform_number(flags, CU_MEM_ACCESS_FLAGS_PROT_NONE, "it has no access of the one before it");
+    conform_status(DRV(cuMemUnmap)(address, granule), CUDA_SUCCESS, "cuMemUnmap");
+    conform_status(DRV(cuMemRelease)(handle), CUDA_SUCCESS, "cuMemRelease");
+    conform_status(DRV(cuMemAddressFree)(address, 3 * granule), CUDA_SUCCESS, "cuMemAddressFree");
 }
 
 static void check_references(void)
@@ -274,6 +331,7 @@ static void check_attributes(void)
     CUdeviceptr start = 0;
     size_t bytes = 0;
     unsigned char is_mapped = 9;
+    CUipcMemHandle shared;
 
     map(address + granule, granule, handle);
     conform_status(DRV(cuPointerGetAttribute)(&start, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
@@ -297,6 +355,10 @@ static void check_attributes(void)
     conform_number(bytes, granule, "and size");
     conform_status(DRV(cuMemFree_v2)(address + granule), CUDA_ERROR_INVALID_VALUE,
                    "cuMemFree of a mapping is an invalid value");
+    conform_status(DRV(cuMemFreeAsync)(address + granule, NULL), CUDA_ERROR_INVALID_VALUE,
+                   "cuMemFreeAsync of a mapping is an invalid value");
+    conform_status(DRV(cuIpcGetMemHandle)(&shared, address + granule), CUDA_ERROR_INVALID_VALUE,
+                   "cuIpcGetMemHandle of a mapping is an invalid value");
     conform_status(DRV(cuMemUnmap)(address + granule, granule), CUDA_SUCCESS, "cuMemUnmap");
     conform_status(DRV(cuMemRelease)(handle), CUDA_SUCCESS, "cuMemRelease");
     conform_status(DRV(cuMemAddressFree)(address, 4 * granule), CUDA_SUCCESS, "cuMemAddressFree");
@@ -309,6 +371,7 @@ void conform_vmm(void)
     check_create();
     check_map();
     check_access();
+    check_aliases();
     check_references();
     check_properties();
     check_export();

@@ -7,8 +7,9 @@
 #include "cuda/ipc.h"
 #include "emulated_cuda.h"
 
-#define MIB       ((uint64_t)1 << 20)
-#define PASSED_FD 9 /* where a child finds the descriptor that it was given */
+#define MIB ((uint64_t)1 << 20)
+#define PASSED_FD                                                                                  \
+    100 /* where a child finds the descriptor that it was given; free in any process */
 
 static CUresult open_memory(const CUipcMemHandle *handle, CUdeviceptr *ret_address)
 {
