@@ -155,6 +155,20 @@ static enum MHD_Result respond(struct follower *follower)
     return result;
 }
 
+size_t follow_count(const struct api *api, uid_t uid)
+{
+    struct ucred peer = { 0 };
+    size_t count = 0;
+
+    for (const struct follower *follower = api->followers; follower; follower = follower->next) {
+        socklen_t peer_bytes = sizeof(peer);
+        if (getsockopt(follower->fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) == 0 &&
+            peer.uid == uid)
+            count++;
+    }
+    return count;
+}
+
 enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connection, uint64_t since,
                                bool is_following)
 {

@@ -19,6 +19,7 @@
 #define HTTP_HEAD_BYTES      16384 /* libmicrohttpd keeps a request's head in a pool this large */
 #define HTTP_BODY_BYTES      16384
 #define HTTP_IDLE_SECONDS    5    /* a connection on which nothing moves, half a request included */
+#define HTTP_FOLLOW_USER_MAX 16   /* streams of one user, where there are others */
 #define HTTP_FOLLOW_CHECK_MS 1000 /* how soon a follower that went away is seen */
 #define HTTP_STREAM_BYTES    16384 /* block of an event stream */
 
@@ -53,6 +54,8 @@ void http_request_end(void *user, struct MHD_Connection *connection, void **stat
 /* Whoever waits for fresh facts is resumed and answered with what there is. */
 void http_request_stop(struct api *api);
 
+/* How many streams a user has open. */
+size_t follow_count(const struct api *api, uid_t uid);
 /* Answer with the events after `since`, and, for a follower, with those to come. */
 enum MHD_Result follow_respond(struct api *api, struct MHD_Connection *connection, uint64_t since,
                                bool is_following);

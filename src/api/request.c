@@ -307,11 +307,21 @@ static enum MHD_Result respond_steps(const struct request *request)
     return follow_steps(request->api, request->connection);
 }
 
+/* A stream takes a connection for as long as it likes: nobody may have all there are. */
+static bool has_enough_streams(const struct request *request)
+{
+    return request->api->source.is_for_other_uids &&
+           follow_count(request->api, request->peer.uid) >= HTTP_FOLLOW_USER_MAX;
+}
+
 static enum MHD_Result respond_route(const struct request *request, const struct route *route)
 {
     struct error err = { .message = "the daemon is out of memory" };
     json_t *json = NULL;
 
+    if (!route->answer && has_enough_streams(request))
+        return respond_error(request->connection, MHD_HTTP_TOO_MANY_REQUESTS,
+                             "you have as many streams as one user may have");
     if (!route->answer && strcmp(route->path, "/v1/steps") == 0)
         return respond_steps(request);
     if (!route->answer)

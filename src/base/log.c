@@ -3,8 +3,11 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/fd.h"
@@ -53,17 +56,50 @@ void log_write(enum log_level level, const char *area, const char *format, ...)
     (void)fd_write_all(2, line, used + 1);
 }
 
+/* Characters that a terminal acts on, or that turn the direction of a line. */
+static bool is_harmful(uint32_t point)
+{
+    return point < 0xa0 || (point >= 0x200b && point <= 0x200f) ||
+           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2060 && point <= 0x206f) ||
+           point == 0xfeff;
+}
+
+/* The bytes that may stand as they are from here: one of ASCII, or a character of UTF-8; 0: escape
+ * one. */
+static size_t plain_bytes(const unsigned char *at)
+{
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    const size_t count = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : at[0] >= 0xc2 ? 2 : 1;
+    uint32_t point = at[0] & (0xffU >> (count + 1));
+
+    if (at[0] < 0x80)
+        return at[0] >= 0x20 && at[0] != 0x7f && at[0] != '"' && at[0] != '\\';
+    for (size_t i = 1; i < count; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+        point = point << 6 | (at[i] & 0x3fU);
+    }
+    return count == 1 || at[0] > 0xf4 || point < least[count] || point > 0x10ffff ||
+                   is_harmful(point)
+               ? 0
+               : count;
+}
+
 const char *log_escape(const char *text, char out[LOG_ESCAPED_BYTES])
 {
     static const char hex[] = "0123456789abcdef";
     size_t used = 0;
 
-    for (; *text && used < LOG_ESCAPED_BYTES - 5; text++) {
+    while (*text && used < LOG_ESCAPED_BYTES - 5) {
         const unsigned char byte = (unsigned char)*text;
-        if (byte >= 0x20 && byte != 0x7f && byte != '"' && byte != '\\') {
-            out[used++] = (char)byte;
+        const size_t count = plain_bytes((const unsigned char *)text);
+        if (count > 0) {
+            memcpy(out + used, text, count);
+            used += count;
+            text += count;
             continue;
         }
+        text++;
         out[used++] = '\\';
         out[used++] = 'x';
         out[used++] = hex[byte >> 4];

@@ -31,8 +31,9 @@ void log_write(enum log_level level, const char *area, const char *format, ...)
 
 #define LOG_ESCAPED_BYTES 256
 
-/* Copy foreign text with control characters, quotes and escapes made harmless (\xNN), cut to the
- * buffer. Bytes above 0x7f pass, so UTF-8 stays readable. Returns out. */
+/* Copy foreign text with control characters, quotes, backslashes and what is no UTF-8 made harmless
+ * (\xNN), and so what turns the direction of a line, cut to the buffer. Other UTF-8 stays readable.
+ * Returns out. */
 const char *log_escape(const char *text, char out[LOG_ESCAPED_BYTES]);
 
 #endif

@@ -4,14 +4,20 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+
+#ifndef SO_PEERPIDFD
+#    define SO_PEERPIDFD 77
+#endif
 
 #define STAT_LIMIT_BYTES 4096
 
@@ -76,6 +82,20 @@ int process_open(pid_t pid, uint64_t start_ticks)
     if (start_ticks != 0 && !process_is_alive(pid, start_ticks))
         return -ESRCH;
     return fd_take(&pidfd);
+}
+
+bool process_peer_lives(int socket_fd)
+{
+    OWNED(fd_close) int pidfd = -1;
+    socklen_t pidfd_bytes = sizeof(pidfd);
+
+    if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &pidfd_bytes) < 0) {
+        pidfd = -1;
+        return errno != ESRCH &&
+               errno != EINVAL; /* the latter: it was reaped, in Linux 6.5 to 6.15 */
+    }
+    struct pollfd watch = { .fd = pidfd, .events = POLLIN };
+    return poll(&watch, 1, 0) == 0;
 }
 
 int process_signal(int pidfd, int signal_number)

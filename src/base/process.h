@@ -32,6 +32,11 @@ bool process_is_alive(pid_t pid, uint64_t start_ticks);
  * process (-ESRCH if not). */
 int process_open(pid_t pid, uint64_t start_ticks);
 
+/* Whether the process that connected a unix socket still lives. Before Linux 6.5 nobody can tell;
+ * then it is taken for alive. Where it is alive behind a process_open() of its pid, the pid was not
+ * another one's by then. */
+bool process_peer_lives(int socket_fd);
+
 /* Signal through a descriptor of process_open: never hits a successor with the same pid. */
 int process_signal(int pidfd, int signal_number);
 

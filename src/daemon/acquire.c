@@ -48,6 +48,15 @@ static void name_after_process(pid_t pid, char name[CLAIM_NAME_BYTES])
     (void)snprintf(name, CLAIM_NAME_BYTES, "%s", info.name);
 }
 
+/* Leases outlive connections, so counting those is not enough. */
+static bool has_enough(const struct session *session)
+{
+    const struct daemon *daemon = session->daemon;
+
+    return daemon->options.scope == SCOPE_SYSTEM &&
+           holders_of_user(&daemon->holders, session->uid) >= HOLDER_USER_MAX;
+}
+
 /* Check what a client says of itself, and put it in the budget's terms. Answers when it is wrong.
  */
 static int read_claim(struct session *session, uint32_t seq, const struct message_claim *message,
@@ -58,7 +67,12 @@ static int read_claim(struct session *session, uint32_t seq, const struct messag
     enum message_code code = MESSAGE_CODE_INVALID;
     int r = terms_to_claim(&session->daemon->gpus, message, ret_claim, why, sizeof(why));
 
-    if (r == -ENOENT) {
+    if (r == 0 && has_enough(session)) {
+        code = MESSAGE_CODE_LIMIT;
+        (void)snprintf(why, sizeof(why),
+                       "you have as many leases and waiters as one user may have");
+        r = -EDQUOT;
+    } else if (r == -ENOENT) {
         const size_t used = strlen(why);
         code = MESSAGE_CODE_NO_GPU;
         if (session->daemon->sampler.problem[0] != '\0')

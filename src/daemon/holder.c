@@ -60,13 +60,12 @@ int holder_begin(struct daemon *daemon, const struct holder_terms *terms, struct
 {
     struct holder *holder = NULL;
     struct budget_lease_view view;
-    int r = holder_new(&daemon->holders, terms->lease_id, &holder);
+    int r = holder_new(&daemon->holders, terms->lease_id, terms->uid, &holder);
 
     if (r < 0)
         return r;
     holder->daemon = daemon;
     holder->flags = terms->flags;
-    holder->uid = terms->uid;
     holder->is_held_by_pid = (terms->flags & (BRIM_CLAIM_HELD_BY_PROCESS | BRIM_CLAIM_ADOPT)) != 0;
     holder->since_unix_ms = clock_wall_ms();
     holder->habits.wait_ms = CLOCK_NEVER_MS; /* until it is known better */

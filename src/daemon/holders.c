@@ -47,8 +47,11 @@ void holders_deinit(struct holders *holders)
         holder_free(holders, holder);
     free(holders->buckets);
     free(holders->root_buckets);
+    free(holders->users);
     holders->buckets = NULL;
     holders->root_buckets = NULL;
+    holders->users = NULL;
+    holders->user_count = 0;
 }
 
 /* Where there is no memory for larger tables the old ones go on, slower. */
@@ -70,12 +73,56 @@ static void grow(struct holders *holders)
     holders->bucket_count = larger.bucket_count;
 }
 
-int holder_new(struct holders *holders, uint64_t id, struct holder **ret_lease)
+static struct holder_user *user_of(const struct holders *holders, uid_t uid)
+{
+    for (size_t i = 0; i < holders->user_count; i++) {
+        if (holders->users[i].uid == uid)
+            return &holders->users[i];
+    }
+    return NULL;
+}
+
+size_t holders_of_user(const struct holders *holders, uid_t uid)
+{
+    const struct holder_user *user = user_of(holders, uid);
+
+    return user ? user->count : 0;
+}
+
+static int count_in(struct holders *holders, uid_t uid)
+{
+    struct holder_user *user = user_of(holders, uid);
+
+    if (!user) {
+        struct holder_user *larger =
+            reallocarray(holders->users, holders->user_count + 1, sizeof(*larger));
+        if (!larger)
+            return -ENOMEM;
+        holders->users = larger;
+        user = &larger[holders->user_count++];
+        *user = (struct holder_user){ .uid = uid };
+    }
+    user->count++;
+    return 0;
+}
+
+static void count_out(struct holders *holders, uid_t uid)
+{
+    struct holder_user *user = user_of(holders, uid);
+
+    if (user && --user->count == 0)
+        *user = holders->users[--holders->user_count];
+}
+
+int holder_new(struct holders *holders, uint64_t id, uid_t uid, struct holder **ret_lease)
 {
     struct holder *holder = calloc(1, sizeof(*holder));
 
-    if (!holder)
+    if (!holder || count_in(holders, uid) < 0) {
+        free(holder);
         return -ENOMEM;
+    }
+    holder->uid = uid;
     if (holders->count >= holders->bucket_count)
         grow(holders);
     holder->id = id;
@@ -93,6 +140,7 @@ void holder_free(struct holders *holders, struct holder *holder)
     if (holder->is_released)
         holders->draining_count--;
     holders->count--;
+    count_out(holders, holder->uid);
     LIST_REMOVE(holder, bucket);
     LIST_REMOVE(holder, root_bucket);
     LIST_REMOVE(holder, entry);

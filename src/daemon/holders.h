@@ -75,6 +75,12 @@ struct holder {
 
 LIST_HEAD(holder_list, holder);
 
+/* How many leases and waiters are one user's. */
+struct holder_user {
+    uid_t uid;
+    size_t count;
+};
+
 struct holders {
     struct holder_list *buckets;      /* owned */
     struct holder_list *root_buckets; /* owned; by root_pid */
@@ -83,14 +89,19 @@ struct holders {
     size_t draining_count; /* those that are released */
     size_t awaited_count;  /* those that others wait for after a restart */
     struct holder_list all;
+    struct holder_user *users; /* owned */
+    size_t user_count;
 };
+
+#define HOLDER_USER_MAX 4096 /* leases and waiters of one user, in the system scope */
 
 int holders_init(struct holders *holders);
 /* Frees all entries. Twice is fine. */
 void holders_deinit(struct holders *holders);
 
 /* A fresh entry under this id, which is not taken yet. */
-int holder_new(struct holders *holders, uint64_t id, struct holder **ret_lease);
+int holder_new(struct holders *holders, uint64_t id, uid_t uid, struct holder **ret_lease);
+size_t holders_of_user(const struct holders *holders, uid_t uid);
 void holder_free(struct holders *holders, struct holder *holder);
 struct holder *holder_find(const struct holders *holders, uint64_t id); /* NULL: none */
 

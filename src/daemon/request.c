@@ -31,6 +31,9 @@ static void handle_hello(struct session *session, const struct message *message)
     }
     if (session->pid != 0)
         r = watch_begin(daemon->watches, session->pid, 0, &session->peer);
+    /* A child that has its parent's connection may speak when the pid is somebody else's. */
+    if (r == 0 && session->pid != 0 && !process_peer_lives(session->fd))
+        r = -ESRCH;
     if (r == -ESRCH) {
         session_end(session);
         return;

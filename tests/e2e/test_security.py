@@ -1,174 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SECURITY.md promises, tried from outside: by another user, by floods, by planted files."""
+"""What SECURITY.md promises, tried from outside: planted files, odd names, descriptors, a deaf daemon.
+Other users are in test_rights.py."""
 import array
-import http.client
 import json
 import os
-import resource
+import re
+import signal
 import socket
 import stat
-import struct
 
 import pytest
 
 import raw_client as raw
 from own_daemon import Daemon
+from strangers import ask_api
 
 GIB = 1 << 30
-NOBODY = 65534
-
-only_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-
-
-def as_nobody(act, meanwhile=lambda: None):
-    """What act() returns in a process of another user, which stays until meanwhile() has ended."""
-    told, tell = os.pipe()
-    held, hold = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(hold)
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            os.write(tell, json.dumps(act()).encode() + b"\n")
-            os.read(held, 1)
-            status = 0
-        except BaseException as trouble:  # nothing of pytest's may run in this process
-            os.write(tell, json.dumps(repr(trouble)).encode() + b"\n")
-        finally:
-            os._exit(status)
-    os.close(tell)
-    os.close(held)
-    try:
-        with os.fdopen(told) as stream:
-            text = stream.readline()
-        meanwhile()
-    finally:
-        os.close(hold)
-        _, status = os.waitpid(child, 0)
-    assert status == 0, text
-    return json.loads(text)
-
-
-def ask_api(path, verb, route, body=None):
-    """The status and the text of one request to the API socket."""
-    link = http.client.HTTPConnection("brim")
-    link.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    link.sock.settimeout(20)
-    link.sock.connect(str(path))
-    link.request(verb, route, body=json.dumps(body) if body else None,
-                 headers={"Content-Type": "application/json"})
-    answer = link.getresponse()
-    return answer.status, answer.read().decode()
-
-
-def open_to_all(short_dir, runtime_dir):
-    """As if the other user were in the group that may enter: only the daemon's own checks are left."""
-    short_dir.chmod(0o755)
-    for path in [runtime_dir, *runtime_dir.parents]:
-        if path == short_dir:
-            break
-        path.chmod(0o755)
-    for name in ("lease.sock", "api.sock"):
-        (runtime_dir / name).chmod(0o666)
-
-
-@pytest.fixture
-def shared(emulator, short_dir):
-    """A brimd of the system scope whose sockets everybody can reach."""
-    dirs = [short_dir / "run-brim", short_dir / "lib-brim"]
-    daemon = Daemon(emulator, options=("--scope", "system", "--runtime-dir", dirs[0],
-                                       "--state-dir", dirs[1]))
-    assert daemon.answer == "ready\n"
-    daemon.runtime_dir = dirs[0]
-    open_to_all(short_dir, dirs[0])
-    return daemon
-
-
-@only_root
-def test_another_user_is_kept_out_by_the_directory_and_by_the_daemon(daemon, short_dir):
-    runtime_dir = daemon.runtime_dir
-    short_dir.chmod(0o755)
-
-    def knock():
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            link.connect(str(runtime_dir / "lease.sock"))
-        except PermissionError:
-            return "no entry"
-        return "came in"
-
-    def ask():
-        return raw.RawClient(runtime_dir, is_greeted=False).receive()
-
-    assert as_nobody(knock) == "no entry"
-    open_to_all(short_dir, runtime_dir)
-    refused = as_nobody(ask)
-    assert refused["type"] == raw.REFUSED and refused["code"] == raw.DENIED
-    assert as_nobody(lambda: ask_api(runtime_dir / "api.sock", "GET", "/v1/status"))[0] == 403
-    assert daemon.client().acquire(resident=GIB)["type"] == raw.GRANTED
-
-
-@only_root
-def test_no_verb_of_another_user_reaches_what_is_ours(shared):
-    program = shared.machine.spawn("sleep", "1000")
-    ours = shared.client()
-    lease = ours.acquire(name="ours", resident=GIB)
-    gpus, pid = lease["gpus"], program.pid
-
-    def try_all():
-        told = {}
-        client = shared.client()
-        for name, flags in (("held", raw.HELD_BY_PROCESS), ("adopted", raw.ADOPT)):
-            told[name] = client.acquire(resident=GIB, flags=flags, pid=pid).get("code")
-        told["own"] = client.acquire(name="theirs", resident=GIB)["type"]
-        told["bound"] = client.ask(raw.BIND, struct.pack("<IIQ", pid, 0, 0)).get("code")
-        again = shared.client().ask(
-            raw.REATTACH, struct.pack("<QIIQ", lease["lease"], raw.BUSY, 0, 0)
-            + raw.claim(name="ours", resident=GIB, gpu=gpus))
-        told["taken_over"] = again.get("lease")
-        api = shared.runtime_dir / "api.sock"
-        for verb in ("stop", "trim"):
-            told[verb] = ask_api(api, "POST", f"/v1/{verb}", {"id": f"l{lease['lease']}"})[0]
-        told["shutdown"] = ask_api(api, "POST", "/v1/shutdown", {})[0]
-        told["status"] = ask_api(api, "GET", "/v1/status")[0]
-        return told
-
-    told = as_nobody(try_all)
-    assert told.pop("taken_over") != lease["lease"]
-    assert told == {"held": raw.DENIED, "adopted": raw.DENIED, "own": raw.GRANTED,
-                    "bound": raw.DENIED, "stop": 403, "trim": 403, "shutdown": 403, "status": 200}
-    assert program.poll() is None
-    assert ours.ask(raw.READY)["type"] == raw.DONE
-
-
-@only_root
-def test_a_user_that_floods_leaves_room_for_the_others(shared):
-    most = 4096
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 3 * most:
-        pytest.skip("a hard limit of descriptors too low for a flood")
-
-    links = []
-
-    def flood():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        hello = raw.packet(raw.HELLO, struct.pack("<II64s", 1, 0, b"flood"))
-        for _ in range(most + 1):
-            link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            link.settimeout(20)
-            link.connect(str(shared.runtime_dir / "lease.sock"))
-            link.send(hello)
-            links.append(link)
-        answers = [struct.unpack_from(raw.HEAD, link.recv(4096))[2] for link in links]
-        return [answers.count(raw.WELCOME), answers.count(raw.REFUSED)]
-
-    def others_are_served():
-        assert shared.client().acquire(resident=GIB)["type"] == raw.GRANTED
-
-    assert as_nobody(flood, others_are_served) == [most, 1]
 
 
 def test_descriptors_that_a_client_sends_are_closed(daemon):
@@ -249,3 +96,82 @@ def test_a_link_where_the_socket_was_is_not_followed_and_not_removed(daemon):
     second = Daemon(daemon.machine)
     assert second.process.wait(20) == 1 and str(path) in second.answer
     assert path.is_symlink()
+
+
+EVIL = "\x1b[2J\x1b]0;owned\x07\nkind=granted uid=0\r\x7f\u202eevil"
+# What a terminal acts on, and what turns a line's direction; tables may have colours only on one.
+HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_what_strangers_write_does_nothing_to_a_terminal_or_a_log(daemon, short_dir):
+    machine = daemon.machine
+    for name in (EVIL.encode(), b"\xff\xfe", "\u202egnp.exe".encode(), "\x9b31m".encode(), b"a\"b=\\"):
+        client = daemon.client()
+        client.send(raw.ACQUIRE, claim_of(name))
+        client.receive()  # granted, refused, or the end
+        client.close()
+    assert ask_api(machine.runtime_dir / "api.sock", "POST", "/v1/note", {"text": EVIL})[0] in (200, 400)
+    program = short_dir / "na\x1b[31m\nme"
+    program.symlink_to("/bin/sleep")
+    machine.spawn_brim("run", "--vram", "1GiB", "--", program, "1000")
+    machine.events.wait(kind="granted")
+    worker = 'printf "\\033[2Jbad\\007\\n" >&2; exit 3'
+    (short_dir / "in.txt").write_text("one\n")
+    batch = machine.brim("batch", "run", "b", "--lines", "in.txt", "--out", "out/${SEGMENT}", "--vram",
+                         "1GiB", "--retries", "0", "--each", "--", "sh", "-c", worker, cwd=short_dir)
+    shown = [batch.stdout, batch.stderr]
+    for words in (("ps",), ("events",), ("why",), ("batch", "show", "b"), ("batch", "ls"), ("logs", "b")):
+        done = machine.brim(*words)
+        shown += [done.stdout, done.stderr]
+        as_json = machine.brim(*words, "--json").stdout  # for programs: any text, escaped as JSON is
+        shown.append(re.sub("[\x7f-\U0010ffff]", "", as_json))
+    found = [(HARMFUL.search(text)[0], text) for text in shown if HARMFUL.search(text)]
+    assert not found, found
+    log = (machine.state_dir / "brimd-test.log").read_text(errors="replace")
+    assert not HARMFUL.search(log) and all(line.startswith("<") for line in log.splitlines())
+
+
+def claim_of(name):
+    """A claim whose name is any bytes."""
+    return raw.claim(name="", resident=GIB)[:-448] + name.ljust(64, b"\0")[:64] + bytes(384)
+
+
+def test_descriptors_that_come_to_the_api_socket_are_closed(daemon):
+    def count():
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+    daemon.machine.brim("ps")
+    before = count()
+    for _ in range(20):
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        link.connect(str(daemon.runtime_dir / "api.sock"))
+        socket.send_fds(link, [b"GET /v1/why HTTP/1.1\r\nHost: brim\r\nConnection: close\r\n\r\n"], [0] * 8)
+        while link.recv(4096):
+            pass
+        link.close()
+    assert count() < before + 8  # the last connection may not be gone yet; 160 descriptors are
+
+
+def test_there_is_no_door_in_the_network_and_none_without_a_name(daemon):
+    links = {os.readlink(f"/proc/{daemon.process.pid}/fd/{fd}")
+             for fd in os.listdir(f"/proc/{daemon.process.pid}/fd")}
+    ours = {link[len("socket:["):-1] for link in links if link.startswith("socket:[")}
+    unix = [line.split() for line in open("/proc/net/unix", encoding="utf-8")]
+    paths = {words[7] for words in unix if words[6] in ours and len(words) > 7}
+    assert paths == {str(daemon.runtime_dir / name) for name in ("lease.sock", "api.sock")}
+    for kind in ("tcp", "tcp6", "udp", "udp6"):
+        with open(f"/proc/net/{kind}", encoding="utf-8") as table:
+            assert not [line for line in table if ours & set(line.split())]
+
+
+@pytest.mark.not_sanitized  # it is a matter of time-outs
+def test_a_daemon_that_does_not_answer_keeps_nobody_for_ever(daemon):
+    machine = daemon.machine
+    client = daemon.client()
+    client.acquire(name="kept", resident=GIB)
+    daemon.process.send_signal(signal.SIGSTOP)
+    done = machine.brim("run", "--vram", "1GiB", "--max-wait", "0", "--", "true")
+    assert done.returncode == 125 and "brimd did not answer" in done.stderr
+    daemon.process.send_signal(signal.SIGCONT)
+    assert client.ask(raw.READY)["type"] == raw.DONE
+    assert machine.lease("kept")["state"] == "idle"
