@@ -35,9 +35,8 @@ static void fail(struct daemon *daemon, int r, const struct error *err)
     struct doors *doors = &daemon->doors;
     char safe[LOG_ESCAPED_BYTES];
 
-    if (must_give_way(daemon, r) || !is_needed(daemon)) {
-        daemon_end(daemon, r == -EEXIST ? "its sockets were removed, and another brimd is there"
-                                        : "its sockets were removed, and nobody needs it");
+    if (must_give_way(daemon, r)) {
+        daemon_end(daemon, "its sockets were removed, and another brimd is there");
         return;
     }
     if (!doors->has_complained)
@@ -57,6 +56,10 @@ static void on_time(uv_timer_t *timer)
 
     if (daemon->is_ending || place_is_there(&daemon->place))
         return;
+    if (!is_needed(daemon)) { /* and whoever removed them wants them gone */
+        daemon_end(daemon, "its sockets were removed, and nobody needs it");
+        return;
+    }
     if (doors->lost_ms == 0)
         doors->lost_ms = clock_now_ms();
     int r = place_reopen(&daemon->place, daemon->options.scope, &err);
