@@ -114,6 +114,8 @@ int answer_parse(const char *line, size_t line_bytes, struct answer *ret_answer,
     char text[SHOWN_BYTES + 4];
 
     object = json_loadb(line, line_bytes, JSON_REJECT_DUPLICATES, &problem);
+    if (!object && problem.text[0] == '\0') /* jansson has nothing to say against the line itself */
+        return error_set(err, -ENOMEM, "out of memory");
     if (!object)
         return error_set(err, -EPROTO, "a line that is no JSON: '%s'",
                          shown(line, line_bytes, text));

@@ -127,7 +127,7 @@ long channel_take_line(struct channel *channel, const char **ret_line)
     const size_t line_bytes = (size_t)(newline - channel->in);
     char *line = malloc(line_bytes + 1);
     if (!line)
-        return -1;
+        return -ENOMEM;
     memcpy(line, channel->in, line_bytes);
     line[line_bytes] = '\0';
     free(channel->line);

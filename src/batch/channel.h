@@ -36,8 +36,8 @@ int channel_flush(struct channel *channel) __attribute__((warn_unused_result));
 /* Read what is there: 1 while more may come, 0 at the other side's end, -EMSGSIZE for a line that
  * is too long, other -errno. Whole lines then come from channel_take_line. */
 int channel_fill(struct channel *channel) __attribute__((warn_unused_result));
-/* The next whole line, without its newline and NUL-terminated: its length, or -1 where there is
- * none. Lasts until the next call of a channel_ function. */
+/* The next whole line, without its newline and NUL-terminated: its length, -1 where there is none,
+ * -ENOMEM where it cannot be taken. Lasts until the next call of a channel_ function. */
 long channel_take_line(struct channel *channel, const char **ret_line);
 
 #endif

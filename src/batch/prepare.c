@@ -180,7 +180,7 @@ static int fill(struct run *run, struct error *err)
     struct segments_change change = { 0 };
     struct survey survey = { .run = run };
     OWNED(freep) char *first = output_path(spec->output, 0);
-    int r = first ? output_make_dir(first, err) : -ENOMEM;
+    int r = first ? output_make_dir(first, err) : error_set(err, -ENOMEM, "out of memory");
 
     if (r == 0)
         r = output_sync_dir_name(first, err);

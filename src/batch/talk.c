@@ -22,18 +22,25 @@
  * minute. */
 #define FLUSH_LIMIT_MS UINT64_C(300000)
 
+static void fail_for_memory(struct worker *worker)
+{
+    struct error err = { 0 };
+
+    (void)error_set(&err, -ENOMEM, "out of memory");
+    run_fail(worker->run, -ENOMEM, &err);
+}
+
 /* Takes the line. A worker that is going has closed its end: its exit tells the rest. */
 static void send_line(struct worker *worker, char *take_line)
 {
     OWNED(freep) char *line = take_line;
-    struct error err = { 0 };
+    int r = line ? 0 : -ENOMEM;
 
-    if (!line) {
-        (void)error_set(&err, -ENOMEM, "out of memory");
-        run_fail(worker->run, -ENOMEM, &err);
-        return;
-    }
-    if (channel_is_open(&worker->channel) && channel_send(&worker->channel, line) < 0)
+    if (line && channel_is_open(&worker->channel))
+        r = channel_send(&worker->channel, line);
+    if (r == -ENOMEM)
+        fail_for_memory(worker);
+    else if (r < 0)
         worker->stop_deadline_ms = clock_now_ms() + CLOSED_GRACE_MS;
 }
 
@@ -257,16 +264,21 @@ static void take_lines(struct worker *worker)
 
     while (channel_is_open(&worker->channel)) {
         const long line_bytes = channel_take_line(&worker->channel, &line);
+        if (line_bytes == -ENOMEM)
+            fail_for_memory(worker);
         if (line_bytes < 0)
             return;
         worker->heard_ms = clock_now_ms();
         /* What it says of a segment that went back while it was being stopped is nobody's. */
         if (worker->state == WORKER_STOPPING && !worker->has_segment)
             continue;
-        if (answer_parse(line, (size_t)line_bytes, &answer, &err) < 0) {
+        const int r = answer_parse(line, (size_t)line_bytes, &answer, &err);
+        if (r == -ENOMEM)
+            fail_for_memory(worker);
+        else if (r < 0)
             break_off(worker, err.message);
+        if (r < 0)
             return;
-        }
         const char *fault = on_answer(worker, &answer);
         if (fault)
             break_off(worker, fault);
@@ -281,6 +293,10 @@ void talk_on_readable(struct worker *worker)
     take_lines(worker);
     if (!channel_is_open(&worker->channel) || r > 0)
         return;
+    if (r == -ENOMEM) {
+        fail_for_memory(worker);
+        return;
+    }
     if (r == -EMSGSIZE) {
         (void)snprintf(text, sizeof(text), "more than %zu KiB without a newline came",
                        ANSWER_LINE_MAX_BYTES >> 10);

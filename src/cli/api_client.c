@@ -207,8 +207,8 @@ static int ask(const char *target, const char *body, json_t **ret_json, struct e
         json_t *const json = json_loadb(answer.text ? answer.text : "", answer.bytes, 0, NULL);
         if (json)
             *ret_json = json;
-        else
-            r = error_set(err, -EPROTO, "the daemon's answer is not JSON");
+        else /* jansson does not tell one from the other */
+            r = error_set(err, -EPROTO, "the daemon's answer is not JSON, or memory is out");
     }
     free(answer.text);
     return r;

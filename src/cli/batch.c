@@ -95,13 +95,24 @@ static json_t *info_object(const char *name, const struct segments_info *info)
                      "ended_unix_ms", (json_int_t)info->ended_unix_ms);
 }
 
-static int print_json(json_t *take_value)
+static int fail_for_memory(const char *verb)
 {
-    const int r = take_value ? json_dumpf(take_value, stdout, JSON_INDENT(2)) : -1;
+    struct error err = { 0 };
+
+    (void)error_set(&err, -ENOMEM, "out of memory");
+    return fail(verb, &err);
+}
+
+/* As a whole or not at all. */
+static int print_json(const char *verb, json_t *take_value)
+{
+    OWNED(freep) char *text = take_value ? json_dumps(take_value, JSON_INDENT(2)) : NULL;
 
     json_decref(take_value);
-    (void)putchar('\n');
-    return r == 0 ? COMMAND_OK : COMMAND_FAILED;
+    if (!text)
+        return fail_for_memory(verb);
+    (void)puts(text);
+    return COMMAND_OK;
 }
 
 /* ---- ls ---- */
@@ -140,23 +151,24 @@ static int list(struct dirent **names, int count, bool is_json)
     OWNED(table_freep) struct table *table = NULL;
     json_t *array = json_array();
     struct terminal terminal;
+    int r = 0;
 
     terminal_detect(&terminal);
-    if (!array || table_new(&terminal, columns, 5, &table) < 0) {
-        json_decref(array);
-        return COMMAND_FAILED;
-    }
-    for (int i = 0; i < count; i++) {
+    if (!array || table_new(&terminal, columns, 5, &table) < 0)
+        r = -ENOMEM;
+    for (int i = 0; i < count && r == 0; i++) {
         struct segments_info info = { 0 };
         if (batch_find(names[i]->d_name, &info, NULL) < 0)
             continue;
-        if (is_json)
-            (void)json_array_append_new(array, info_object(names[i]->d_name, &info));
-        else
-            (void)add_row(table, names[i]->d_name, &info);
+        r = is_json ? json_array_append_new(array, info_object(names[i]->d_name, &info))
+                    : add_row(table, names[i]->d_name, &info);
+    }
+    if (r < 0) {
+        json_decref(array);
+        return fail_for_memory("batch ls");
     }
     if (is_json)
-        return print_json(array);
+        return print_json("batch ls", array);
     if (count == 0)
         printf("no batches yet; brim batch run --help tells how to start one\n");
     table_print(table, stdout, 0);
@@ -238,17 +250,19 @@ static int run_show(const char *name, bool is_json)
     if (is_json) {
         object = info_object(name, &info);
         failures.array = json_array();
+        if (!object || json_object_set_new(object, "failures", failures.array) < 0) {
+            json_decref(object);
+            return fail_for_memory("batch show");
+        }
     } else {
         show_text(name, dir, &info);
     }
     const int r = segments_each(segments, show_failure, &failures, &err);
-    if (object)
-        (void)json_object_set_new(object, "failures", failures.array);
     if (r < 0) {
         json_decref(object);
-        return fail("batch show", &err);
+        return r == -ENOMEM ? fail_for_memory("batch show") : fail("batch show", &err);
     }
-    return is_json ? print_json(object) : COMMAND_OK;
+    return is_json ? print_json("batch show", object) : COMMAND_OK;
 }
 
 /* ---- cancel ---- */

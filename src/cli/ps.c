@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli/api_client.h"
 #include "cli/command.h"
@@ -58,9 +59,14 @@ static int complain(const struct error *err, int code)
 
 static int print_json(const json_t *status)
 {
-    if (json_dumpf(status, stdout, JSON_INDENT(2)) < 0)
-        return COMMAND_FAILED;
-    fputc('\n', stdout);
+    OWNED(freep) char *text = json_dumps(status, JSON_INDENT(2)); /* as a whole or not at all */
+    struct error err = { 0 };
+
+    if (!text) {
+        (void)error_set(&err, -ENOMEM, "out of memory");
+        return complain(&err, -ENOMEM);
+    }
+    (void)puts(text);
     return COMMAND_OK;
 }
 
@@ -91,7 +97,12 @@ static int print_view(const json_t *status, const struct wish *wish, bool has_da
     else
         r = ps_view_print(&view);
     json_decref(batches);
-    return r < 0 ? COMMAND_FAILED : COMMAND_OK;
+    if (r < 0) {
+        struct error err = { 0 };
+        (void)error_set(&err, r, "the rest is missing: out of memory");
+        return complain(&err, r);
+    }
+    return COMMAND_OK;
 }
 
 static int show(const struct wish *wish)
