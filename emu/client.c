@@ -454,7 +454,6 @@ int client_listen(struct server *server, struct error *err)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
 
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->socket_path);
-    server->late_last = &server->late_first;
     find_room(server);
     server->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (server->listen_fd < 0 ||

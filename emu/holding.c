@@ -63,8 +63,11 @@ void holding_end(struct server *server, struct client *client)
     }
     memcpy(late->bytes, bytes, sizeof(bytes));
     late->due_ms = clock_after_ms(clock_now_ms(), server->options.free_lag_ms);
-    *server->late_last = late;
-    server->late_last = &late->next;
+    struct late **link = &server->late_first; /* by their time, for the lag may have been longer */
+    while (*link && (*link)->due_ms <= late->due_ms)
+        link = &(*link)->next;
+    late->next = *link;
+    *link = late;
 }
 
 void holding_settle(struct server *server, uint64_t now_ms)
@@ -74,8 +77,6 @@ void holding_settle(struct server *server, uint64_t now_ms)
         for (uint32_t i = 0; i < server->card_count; i++)
             card_release(&server->cards[i], late->bytes[i]);
         server->late_first = late->next;
-        if (!server->late_first)
-            server->late_last = &server->late_first;
         free(late);
     }
 }

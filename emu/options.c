@@ -7,7 +7,8 @@
  *   brim-emulator --card PROFILE:CAPACITY:CONTEXT:MAJOR:MINOR:SMS:LEAVE:PRODUCT…   (bytes; LEAVE or
  * -)
  *                 [--free-lag MS] [--async late|eager] [--state DIR] [--keep]
- *                 [--stats-file FILE] [--at MS:ORDER]… [--bandwidth HOST:DEVICE] [--wsl]
+ *                 [--stats-file FILE] [--at MS:ORDER]… [--wsl]
+ *                 [--profile-bandwidth HOST:DEVICE | --bandwidth HOST:DEVICE]   (after its card)
  *                 [--unified] [--driver 570|580|595|610] [--checkpoint-time] -- COMMAND ARG…
  *   brim-emulator --stats
  *   brim-emulator --control ORDER       (orders: script.c)
@@ -168,7 +169,9 @@ static int apply_option(struct server *server, int option, char *value)
     case 't':
         return add_timed(options, value);
     case 'b':
-        options->is_checkpoint_timed = true;
+        options->is_slow = true;
+        return set_bandwidth(server, value);
+    case 'B':
         return set_bandwidth(server, value);
     case 'd':
         return set_driver(options, value);
@@ -199,6 +202,7 @@ int options_read(struct server *server, int argc, char **argv)
         { "keep", no_argument, NULL, 'k' },
         { "at", required_argument, NULL, 't' },
         { "bandwidth", required_argument, NULL, 'b' },
+        { "profile-bandwidth", required_argument, NULL, 'B' },
         { "driver", required_argument, NULL, 'd' },
         { "checkpoint-time", no_argument, NULL, 'c' },
         { "wsl", no_argument, NULL, 'w' },

@@ -37,8 +37,8 @@ struct emu_orders {
     _Atomic uint32_t lost_gpus;  /* a bit a gpu, by the server's numbers */
     uint32_t modes;
     _Atomic uint64_t injected_count; /* how often a rule struck */
-    uint32_t host_gbps[16];          /* 10^9 bytes a second, by the server's numbers; 0: at once */
-    uint32_t device_gbps[16];
+    _Atomic uint32_t host_gbps[16];  /* 10^9 bytes a second, by the server's numbers; 0: at once */
+    _Atomic uint32_t device_gbps[16];
     struct emu_rule rules[EMU_RULE_MAX];
 };
 

@@ -7,9 +7,13 @@
  *   fail NAME N CODE        the N-th call of NAME from now on answers CODE
  *   fail-from NAME N CODE   that one and all after it
  *   hang NAME N             the N-th call does not return before `clear`
- *   clear                   no rule any more; what hangs goes on
+ *   clear                   no rule any more; what hangs goes on, what recurs ends
  *   lost GPU                the gpu has fallen off the bus;  found GPU: it is back
- *   hog GPU SIZE            a foreign process takes that much;  unhog GPU: all such end
+ *   hog GPU SIZE [TIME]     a foreign process takes that much (for so long);  unhog GPU: all end
+ *   bandwidth profile       copies take as long as on the cards;  bandwidth off: no time
+ *   bandwidth GPU HOST DEVICE  the same by numbers, in 10^9 bytes a second
+ *   free-lag TIME           what ends from now on gives its memory back that late
+ *   at TIME ORDER           the order, then;  every TIME ORDER: now, and again after each TIME
  *   hazards kill            what a real driver crashes at is killed;  hazards report: only told
  */
 
@@ -30,7 +34,24 @@
 #include "base/size.h"
 #include "server.h"
 
-#define WORD_MAX 4
+#define WORD_MAX           4
+#define BANDWIDTH_MAX_GBPS 100000
+
+static void set_bandwidth(struct server *server, uint32_t gpu, uint32_t host_gbps,
+                          uint32_t device_gbps)
+{
+    atomic_store(&server->orders->host_gbps[gpu], host_gbps);
+    atomic_store(&server->orders->device_gbps[gpu], device_gbps);
+}
+
+/* As fast as the cards, or as fast as this machine can. */
+static void use_profiles(struct server *server, bool is_slow)
+{
+    for (uint32_t i = 0; i < server->card_count; i++)
+        set_bandwidth(server, i, is_slow ? server->cards[i].host_gbps : 0,
+                      is_slow ? server->cards[i].device_gbps : 0);
+    server->options.is_checkpoint_timed = is_slow;
+}
 
 int script_open(struct server *server, struct error *err)
 {
@@ -44,10 +65,8 @@ int script_open(struct server *server, struct error *err)
         return error_set(err, -errno, "the emulator's orders: %s", strerror(errno));
     server->orders = page;
     server->orders->modes = server->options.modes;
-    for (uint32_t i = 0; i < server->card_count; i++) {
-        server->orders->host_gbps[i] = server->cards[i].host_gbps;
-        server->orders->device_gbps[i] = server->cards[i].device_gbps;
-    }
+    if (server->options.is_slow)
+        use_profiles(server, true);
     return 0;
 }
 
@@ -106,7 +125,7 @@ static int order_gpu(struct server *server, char *words[WORD_MAX], struct error 
 {
     struct error why = { 0 };
     long long gpu = 0;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, time_ms = 0;
 
     if (number_parse(words[1], 0, (long long)server->card_count - 1, &gpu) < 0)
         return error_set(err, -EINVAL, "%s: name a gpu by its number, like: %s 0", words[0],
@@ -118,11 +137,57 @@ static int order_gpu(struct server *server, char *words[WORD_MAX], struct error 
         (void)atomic_fetch_and(&server->orders->lost_gpus, ~bit);
     else if (strcmp(words[0], "unhog") == 0)
         tree_end_hogs(server, (uint32_t)gpu);
-    else if (!words[2] || size_parse(words[2], &bytes, &why) < 0)
-        return error_set(err, -EINVAL, "hog: write how much it takes, like: hog 0 2GiB");
+    else if (!words[2] || size_parse(words[2], &bytes, &why) < 0 ||
+             (words[3] && (duration_parse(words[3], &time_ms, &why) < 0 || time_ms == 0)))
+        return error_set(err, -EINVAL,
+                         "hog: write how much it takes, and how long, like: hog 0 2GiB 500ms");
     else
-        return tree_start_hog(server, (uint32_t)gpu, bytes, err);
+        return tree_start_hog(server, (uint32_t)gpu, bytes, words[3] ? time_ms : CLOCK_NEVER_MS,
+                              err);
     return 0;
+}
+
+static int order_bandwidth(struct server *server, char *words[WORD_MAX], struct error *err)
+{
+    const bool is_off = words[1] && strcmp(words[1], "off") == 0;
+    long long gpu = 0, host_gbps = 0, device_gbps = 0;
+
+    if (is_off || (words[1] && strcmp(words[1], "profile") == 0)) {
+        use_profiles(server, !is_off);
+        return 0;
+    }
+    if (number_parse(words[1], 0, (long long)server->card_count - 1, &gpu) < 0 ||
+        number_parse(words[2], 0, BANDWIDTH_MAX_GBPS, &host_gbps) < 0 ||
+        number_parse(words[3], 0, BANDWIDTH_MAX_GBPS, &device_gbps) < 0)
+        return error_set(err, -EINVAL,
+                         "write it like: bandwidth profile, bandwidth off, or: bandwidth 0 25 500");
+    set_bandwidth(server, (uint32_t)gpu, (uint32_t)host_gbps, (uint32_t)device_gbps);
+    return 0;
+}
+
+static int order_free_lag(struct server *server, const char *time, struct error *err)
+{
+    struct error why = { 0 };
+
+    if (!time || duration_parse(time, &server->options.free_lag_ms, &why) < 0)
+        return error_set(err, -EINVAL, "write it like: free-lag 500ms");
+    return 0;
+}
+
+/* WORD TIME ORDER…, where the order may have any number of words. */
+static int order_timed(struct server *server, const char *text, bool is_every, struct error *err)
+{
+    char word[16] = "", time[32] = "";
+    struct error why = { 0 };
+    uint64_t time_ms = 0;
+    int used = 0;
+
+    if (sscanf(text, "%15s %31s %n", word, time, &used) != 2 || used == 0 || text[used] == '\0' ||
+        duration_parse(time, &time_ms, &why) < 0 || (is_every && time_ms == 0))
+        return error_set(err, -EINVAL,
+                         "write it like: at 2s hog 0 4GiB, or: every 2s hog 0 4GiB 500ms");
+    return schedule_add(server, clock_after_ms(clock_now_ms(), is_every ? 0 : time_ms),
+                        is_every ? time_ms : 0, text + used, err);
 }
 
 static int order_hazards(struct server *server, const char *what, struct error *err)
@@ -153,49 +218,19 @@ int script_obey(struct server *server, const char *order, struct error *err)
         return order_gpu(server, words, err);
     if (strcmp(words[0], "hazards") == 0)
         return order_hazards(server, words[1], err);
+    if (strcmp(words[0], "bandwidth") == 0)
+        return order_bandwidth(server, words, err);
+    if (strcmp(words[0], "free-lag") == 0)
+        return order_free_lag(server, words[1], err);
+    if (strcmp(words[0], "at") == 0 || strcmp(words[0], "every") == 0)
+        return order_timed(server, order, words[0][0] == 'e', err);
     if (strcmp(words[0], "clear") == 0) {
         clear_rules(server);
+        schedule_clear(server);
         return 0;
     }
     return error_set(err, -EINVAL,
                      "%s: no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
-                     "unhog and hazards",
+                     "unhog, hazards, bandwidth, free-lag, at and every",
                      words[0]);
-}
-
-void script_start(struct server *server, uint64_t now_ms)
-{
-    struct options *const options = &server->options;
-
-    for (size_t i = 0; i < options->timed_count; i++)
-        options->timed[i].due_ms = clock_after_ms(now_ms, options->timed[i].due_ms);
-    options->is_timing = true;
-    script_settle(server, now_ms);
-}
-
-uint64_t script_due_ms(const struct server *server)
-{
-    const struct options *const options = &server->options;
-    uint64_t due_ms = CLOCK_NEVER_MS;
-
-    for (size_t i = 0; i < options->timed_count && options->is_timing; i++) {
-        if (!options->timed[i].is_done && options->timed[i].due_ms < due_ms)
-            due_ms = options->timed[i].due_ms;
-    }
-    return due_ms;
-}
-
-void script_settle(struct server *server, uint64_t now_ms)
-{
-    struct options *const options = &server->options;
-
-    for (size_t i = 0; i < options->timed_count && options->is_timing; i++) {
-        struct timed *const timed = &options->timed[i];
-        struct error err = { 0 };
-        if (timed->is_done || timed->due_ms > now_ms)
-            continue;
-        timed->is_done = true;
-        if (script_obey(server, timed->order, &err) < 0)
-            fprintf(stderr, "brim emulate: %s: %s\n", timed->order, err.message);
-    }
 }

@@ -39,8 +39,10 @@ static int wait_ms(const struct server *server, bool has_more)
         return 0;
     if (server->late_first && server->late_first->due_ms < due_ms)
         due_ms = server->late_first->due_ms;
-    if (script_due_ms(server) < due_ms)
-        due_ms = script_due_ms(server);
+    if (schedule_due_ms(server) < due_ms)
+        due_ms = schedule_due_ms(server);
+    if (tree_hogs_due_ms(server) < due_ms)
+        due_ms = tree_hogs_due_ms(server);
     if (due_ms == CLOCK_NEVER_MS)
         return -1;
     if (due_ms <= now_ms)
@@ -63,7 +65,8 @@ static int run_loop(struct server *server, struct error *err)
         }
         if (server->late_first)
             holding_settle(server, clock_now_ms());
-        script_settle(server, clock_now_ms());
+        schedule_settle(server, clock_now_ms());
+        tree_settle_hogs(server, clock_now_ms());
         if (server->tree.deadline_ms <= clock_now_ms())
             tree_on_deadline(server);
         has_more = holding_wipe_some(server);

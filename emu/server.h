@@ -24,7 +24,7 @@
  * account lease.c   the places that processes have;  shared.c  memory that several of them refer to
  *   holding.c what processes hold, until they end
  *   tree.c    the command and everything it started: start, signals, the end of all of them
- *   stats.c   the counters as JSON;  script.c what tests order to go wrong
+ *   stats.c   the counters as JSON;  script.c what tests order to go wrong;  schedule.c when
  *   checkpoint.h  processes whose memory goes to the host and comes back
  *   options.c the command line;  server.c the loop;  holder.c the foreign process of --leave
  */
@@ -50,7 +50,7 @@ struct card {
     struct emu_gpu_info info;
     char profile[32];
     char uuid[48];
-    uint32_t host_gbps, device_gbps; /* copies take as long; 0: no time */
+    uint32_t host_gbps, device_gbps; /* how fast the card copies; 0: not known */
     uint64_t leave_bytes;            /* NO_LEAVE, or what a foreign process is to leave */
     int memfd;                       /* owned */
     struct spans spans;              /* free places of the memfd, in pages */
@@ -63,7 +63,9 @@ struct card {
 /* An order, and when: after the command's start, then by the clock. */
 struct timed {
     uint64_t due_ms;
-    const char *order; /* borrowed from argv */
+    uint64_t period_ms;       /* 0: once */
+    const char *order;        /* borrowed from argv, or own */
+    char own[EMU_TEXT_BYTES]; /* of one that was given while the command runs */
     bool is_done;
 };
 
@@ -76,6 +78,7 @@ struct options {
     bool is_async_late;
     bool is_keep;
     int driver;               /* branch, driver.h */
+    bool is_slow;             /* copies take as long as on the cards */
     bool is_checkpoint_timed; /* checkpoints take as long as was measured */
     const char *state_dir;    /* borrowed from argv; NULL: temporary */
     const char *stats_file;   /* borrowed from argv; NULL: none */
@@ -110,6 +113,8 @@ struct holder {
     pid_t pid;
     uint32_t gpu;
     bool is_hog;
+    uint64_t hold_ms; /* a hog, from when it holds on; CLOCK_NEVER_MS: until it is told */
+    uint64_t end_ms;
     int in;  /* owned; its closing ends the holder */
     int out; /* owned */
 };
@@ -145,9 +150,9 @@ struct server {
     struct rlimit file_limit; /* as the command is to have it */
     uint64_t number;          /* by which handles of this emulator are known */
     uint64_t last_serial;
-    struct export *exports; /* owned */
-    struct extent *wipe;    /* owned; places to be punched before they are given out again */
-    struct late *late_first, **late_last; /* owned */
+    struct export *exports;  /* owned */
+    struct extent *wipe;     /* owned; places to be punched before they are given out again */
+    struct late *late_first; /* owned, by their time */
     uint64_t checkpoint_faults;
     bool is_killing_faults; /* what a real driver crashes at is killed */
     struct tree tree;
@@ -190,17 +195,28 @@ void tree_close(struct server *server);
 int tree_start(struct server *server, struct error *err);
 void tree_on_deadline(struct server *server);
 
-int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, struct error *err);
+/* A hog that holds its memory for at most hold_ms, not 0. */
+int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, uint64_t hold_ms,
+                   struct error *err);
 void tree_end_hogs(struct server *server, uint32_t gpu);
+uint64_t tree_hogs_due_ms(const struct server *server);
+void tree_settle_hogs(struct server *server, uint64_t now_ms);
+
+/* schedule.c */
+/* The command starts: those that are due at once, and the clock of the others. */
+void schedule_start(struct server *server, uint64_t now_ms);
+/* A copy of the order; once, or (period_ms) again and again. */
+int schedule_add(struct server *server, uint64_t due_ms, uint64_t period_ms, const char *order,
+                 struct error *err);
+/* Those that recur end. */
+void schedule_clear(struct server *server);
+uint64_t schedule_due_ms(const struct server *server);
+void schedule_settle(struct server *server, uint64_t now_ms);
 
 /* script.c: orders of tests. */
 int script_open(struct server *server, struct error *err);
 void script_close(struct server *server);
 int script_obey(struct server *server, const char *order, struct error *err);
-/* The command starts: those that are due at once, and the clock of the others. */
-void script_start(struct server *server, uint64_t now_ms);
-uint64_t script_due_ms(const struct server *server);
-void script_settle(struct server *server, uint64_t now_ms);
 /* Give an order to the emulator that we run in. Returns the exit status. */
 int stats_order(const char *order);
 

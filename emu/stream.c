@@ -3,6 +3,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -313,8 +314,8 @@ static uint32_t bandwidth_gbps(const struct work *work)
     if (!gpu || !cuda.link.orders || (work->kind != WORK_COPY && work->kind != WORK_FILL))
         return 0;
     const bool is_inside = work->kind == WORK_FILL || (work->to.gpu && work->from.gpu);
-    return is_inside ? cuda.link.orders->device_gbps[gpu->server_index]
-                     : cuda.link.orders->host_gbps[gpu->server_index];
+    return atomic_load(is_inside ? &cuda.link.orders->device_gbps[gpu->server_index]
+                                 : &cuda.link.orders->host_gbps[gpu->server_index]);
 }
 
 /* As long as the card would take for it, from start on. */

@@ -176,7 +176,7 @@ static int start_command(struct server *server, struct error *err)
         exec_command(server, parent);
     server->tree.command_pid = pid;
     server->tree.state = TREE_RUNNING;
-    script_start(server, clock_now_ms());
+    schedule_start(server, clock_now_ms());
     return 0;
 }
 
@@ -198,6 +198,14 @@ static _Noreturn void exec_holder(const struct server *server, uint32_t gpu, uin
     _exit(125);
 }
 
+static void close_holder(struct server *server, struct holder *holder)
+{
+    if (holder->out >= 0)
+        server_unwatch(server, &holder->watch);
+    fd_close(&holder->in);
+    fd_close(&holder->out);
+}
+
 /* A holder says one byte when it holds, and ends without a word if it could not. */
 static void on_holder(struct server *server, struct watch *watch)
 {
@@ -210,15 +218,19 @@ static void on_holder(struct server *server, struct watch *watch)
     if (read(watch->fd, &byte, 1) != 1) {
         fprintf(stderr, "brim emulate: a foreign process could not take its memory of gpu %u\n",
                 holder->gpu);
-        if (holder->is_hog)
+        if (holder->is_hog) {
+            close_holder(server, holder);
             return;
+        }
         tree->status = 125;
         begin_ending(server);
         reap(server); /* its end may have been seen already */
         return;
     }
-    if (holder->is_hog)
+    if (holder->is_hog) {
+        holder->end_ms = clock_after_ms(clock_now_ms(), holder->hold_ms);
         return;
+    }
     tree->holders_ready++;
     if (tree->state == TREE_HOLDING && tree->holders_ready == tree->holder_count &&
         start_command(server, &err) < 0) {
@@ -228,37 +240,43 @@ static void on_holder(struct server *server, struct watch *watch)
     }
 }
 
-static void close_holder(struct server *server, struct holder *holder)
+/* One of a hog that has been ended makes room. */
+static struct holder *find_room(struct tree *tree)
 {
-    if (holder->out >= 0)
-        server_unwatch(server, &holder->watch);
-    fd_close(&holder->in);
-    fd_close(&holder->out);
+    for (size_t i = 0; i < tree->holder_count; i++) {
+        if (tree->holders[i].is_hog && tree->holders[i].out < 0)
+            return &tree->holders[i];
+    }
+    return tree->holder_count < HOLDER_MAX ? &tree->holders[tree->holder_count++] : NULL;
 }
 
-static int start_holder(struct server *server, uint32_t gpu, uint64_t bytes, bool is_hog,
+static int start_holder(struct server *server, uint32_t gpu, uint64_t bytes, uint64_t hog_ms,
                         struct error *err)
 {
-    struct tree *const tree = &server->tree;
     int in[2] = { -1, -1 }, out[2] = { -1, -1 };
 
-    if (tree->holder_count == HOLDER_MAX)
-        return error_set(err, -ENOSPC, "at most %d foreign processes", HOLDER_MAX);
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0) {
         fd_close(&in[0]);
         fd_close(&in[1]);
         return error_set(err, -errno, "pipe: %s", strerror(errno));
     }
-    const pid_t pid = fork();
+    struct holder *const holder = find_room(&server->tree);
+    const pid_t pid = holder ? fork() : -1;
     if (pid == 0)
         exec_holder(server, gpu, bytes, in[0], out[1]);
     fd_close(&in[0]);
     fd_close(&out[1]);
-    struct holder *const holder = &tree->holders[tree->holder_count++];
+    if (!holder) {
+        fd_close(&in[1]);
+        fd_close(&out[0]);
+        return error_set(err, -ENOSPC, "at most %d foreign processes", HOLDER_MAX);
+    }
     *holder = (struct holder){ .watch = { on_holder, out[0] },
                                .pid = pid,
                                .gpu = gpu,
-                               .is_hog = is_hog,
+                               .is_hog = hog_ms != 0,
+                               .hold_ms = hog_ms,
+                               .end_ms = CLOCK_NEVER_MS,
                                .in = in[1],
                                .out = out[0] };
     if (pid < 0)
@@ -267,11 +285,39 @@ static int start_holder(struct server *server, uint32_t gpu, uint64_t bytes, boo
     return r < 0 ? error_set(err, r, "epoll: %s", strerror(-r)) : 0;
 }
 
-int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, struct error *err)
+int tree_start_hog(struct server *server, uint32_t gpu, uint64_t bytes, uint64_t hold_ms,
+                   struct error *err)
 {
     const uint64_t context_bytes = server->cards[gpu].info.context_bytes;
 
-    return start_holder(server, gpu, bytes > context_bytes ? bytes - context_bytes : 0, true, err);
+    return start_holder(server, gpu, bytes > context_bytes ? bytes - context_bytes : 0, hold_ms,
+                        err);
+}
+
+static bool is_running_hog(const struct holder *holder)
+{
+    return holder->is_hog && holder->out >= 0;
+}
+
+uint64_t tree_hogs_due_ms(const struct server *server)
+{
+    uint64_t due_ms = CLOCK_NEVER_MS;
+
+    for (size_t i = 0; i < server->tree.holder_count; i++) {
+        const struct holder *const holder = &server->tree.holders[i];
+        if (is_running_hog(holder) && holder->end_ms < due_ms)
+            due_ms = holder->end_ms;
+    }
+    return due_ms;
+}
+
+void tree_settle_hogs(struct server *server, uint64_t now_ms)
+{
+    for (size_t i = 0; i < server->tree.holder_count; i++) {
+        struct holder *const holder = &server->tree.holders[i];
+        if (is_running_hog(holder) && holder->end_ms <= now_ms)
+            close_holder(server, holder);
+    }
 }
 
 void tree_end_hogs(struct server *server, uint32_t gpu)
@@ -293,9 +339,8 @@ int tree_start(struct server *server, struct error *err)
 {
     for (uint32_t i = 0; i < server->card_count; i++) {
         const struct card *const card = &server->cards[i];
-        const int r = card->leave_bytes == NO_LEAVE
-                          ? 0
-                          : start_holder(server, i, left_bytes(card), false, err);
+        const int r =
+            card->leave_bytes == NO_LEAVE ? 0 : start_holder(server, i, left_bytes(card), 0, err);
         if (r < 0)
             return r;
     }

@@ -309,9 +309,9 @@ static void describe(const struct emulation *emulation, const char *program,
     arguments_add(arguments, "%s", program);
     for (size_t i = 0; i < emulation->card_count; i++) {
         add_card_argument(arguments, &emulation->cards[i]);
-        if (emulation->has_bandwidth)
-            arguments_add(arguments, "--bandwidth=%u:%u", emulation->cards[i].profile.pcie_gbps,
-                          emulation->cards[i].profile.memory_gbps);
+        arguments_add(
+            arguments, "--%s=%u:%u", emulation->has_bandwidth ? "bandwidth" : "profile-bandwidth",
+            emulation->cards[i].profile.pcie_gbps, emulation->cards[i].profile.memory_gbps);
     }
     add_order_arguments(arguments, emulation);
     if (emulation->driver)

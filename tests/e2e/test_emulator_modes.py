@@ -50,6 +50,24 @@ def test_one_lost_gpu_does_not_take_the_other_with_it(start_emulator):
     assert machine.brim("run", "--vram", "2GiB", "--", "true").returncode == 0
 
 
+def test_foreign_programs_come_and_go_as_they_are_ordered(start_emulator):
+    machine = start_emulator()
+    def control(order):
+        return machine.brim("emulate", "--control", order)
+    def card():
+        return json.loads(machine.brim("emulate", "--stats").stdout)["gpus"][0]
+    before = card()["used_bytes"]
+    assert control("bandwidth profile").returncode == 0
+    assert control("every 50ms hog 0 1GiB 20ms").returncode == 0
+    while card()["allocations"] < 3:
+        pass  # each takes its memory once
+    assert control("clear").returncode == 0
+    while card()["used_bytes"] != before:
+        pass  # the last one goes when its time is over
+    refused = control("every now hog 0 1GiB")
+    assert refused.returncode == 2 and "write it like" in refused.stderr
+
+
 def test_a_hanging_driver_costs_a_helper_and_not_the_daemon(start_emulator):
     machine = start_emulator()
     assert machine.brim("run", "--vram", "2GiB", "--", "true").returncode == 0

@@ -191,6 +191,7 @@ void fuzz_one(const uint8_t *bytes, size_t byte_count)
     for (int i = 0; i < PEER_COUNT; i++)
         hang_up(&server, &peers[i]);
     end_processes(&server);
+    holding_settle(&server, UINT64_MAX); /* what was ordered to come late */
     for (uint32_t i = 0; i < GPU_COUNT; i++) {
         FUZZ_MUST(is_spoiled || card_used(&server.cards[i]) == 0);
         FUZZ_MUST(server.cards[i].spans.free_count == 1 && server.cards[i].spans.taken_count == 0);

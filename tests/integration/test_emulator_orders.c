@@ -96,6 +96,54 @@ static void part_copy(void)
     exit(0);
 }
 
+static long copy_us(CUdeviceptr address)
+{
+    static unsigned char bytes[64 << 20];
+    struct timespec start = { 0 }, end = { 0 };
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    CHECK_CU(CU(cuMemcpyHtoD_v2)(address, bytes, sizeof(bytes)));
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    return (end.tv_sec - start.tv_sec) * 1000000 + (end.tv_nsec - start.tv_nsec) / 1000;
+}
+
+/* The same, but the card's speed is obeyed only while it is ordered. On a busy machine some copy is
+ * still faster than that. */
+static void part_switch(void)
+{
+    bool is_fast = false;
+
+    (void)emulated_context();
+    const CUdeviceptr address = emulated_alloc(64 << 20);
+    CHECK(order("bandwidth profile") == 0);
+    CHECK(copy_us(address) >= 67108);
+    CHECK(order("bandwidth 0 2 50") == 0);
+    CHECK(copy_us(address) >= 33554);
+    CHECK(order("bandwidth off") == 0);
+    for (int i = 0; i < 200 && !is_fast; i++)
+        is_fast = copy_us(address) < 67108;
+    CHECK(is_fast);
+    exit(0);
+}
+
+/* Runs in an emulator of its own: what ends late here comes back for nobody else. */
+static void part_lag(void)
+{
+    const unsigned long long own = EMULATED_CONTEXT_BYTES, child = EMULATED_CONTEXT_BYTES + 2 * MIB;
+
+    (void)emulated_context();
+    CHECK(order("free-lag 1h") == 0);
+    struct emulated_child first = emulated_spawn("alloc-twice");
+    CHECK(emulated_end(&first, 0) == 0);
+    CHECK_EQ_U64(emulated_stats().used_bytes, own + child);
+    CHECK(order("free-lag 10ms") == 0);
+    struct emulated_child second = emulated_spawn("alloc-twice");
+    CHECK(emulated_end(&second, 0) == 0);
+    while (emulated_stats().used_bytes != own + child) /* the first one's is still to come */
+        (void)poll(NULL, 0, 1);
+    exit(0);
+}
+
 /* Runs in an emulator of its own, which has orders from the command line. */
 static void part_ordered(void)
 {
@@ -209,12 +257,57 @@ static void test_hogs_come_and_go(void)
     CHECK(order("clear") == 0);
 }
 
+static void test_a_hog_ends_when_its_time_is_over(void)
+{
+    const struct emulated_stats before = emulated_stats();
+
+    CHECK(order("hog 0 200MiB 20ms") == 0);
+    while (emulated_stats().allocations == before.allocations)
+        (void)poll(NULL, 0, 1);
+    while (emulated_stats().used_bytes != before.used_bytes)
+        (void)poll(NULL, 0, 1);
+}
+
+static void test_orders_wait_for_their_time_and_recur(void)
+{
+    const struct emulated_stats before = emulated_stats();
+
+    CHECK(order("at 10ms hog 0 200MiB 1ms") == 0);
+    while (emulated_stats().allocations == before.allocations)
+        (void)poll(NULL, 0, 1);
+    CHECK(order("every 50ms hog 0 70MiB 1ms") == 0);
+    while (emulated_stats().allocations < before.allocations + 4)
+        (void)poll(NULL, 0, 1);
+    CHECK(order("clear") == 0);
+    while (emulated_stats().used_bytes != before.used_bytes)
+        (void)poll(NULL, 0, 1);
+    CHECK_EQ_U64(emulated_stats().oom_count, before.oom_count);
+}
+
 static void test_orders_that_are_none_are_refused(void)
 {
-    static const char *const wrong[] = {
-        "dance",  "fail",    "fail cuInit", "fail cuInit 0 2", "fail cuInit 1 x", "hang",
-        "lost 1", "lost -1", "hog 0",       "hog 0 much",      "hazards",         "hazards maybe"
-    };
+    static const char *const wrong[] = { "dance",
+                                         "fail",
+                                         "fail cuInit",
+                                         "fail cuInit 0 2",
+                                         "fail cuInit 1 x",
+                                         "hang",
+                                         "lost 1",
+                                         "lost -1",
+                                         "hog 0",
+                                         "hog 0 much",
+                                         "hog 0 2GiB soon",
+                                         "bandwidth",
+                                         "bandwidth 0 1",
+                                         "bandwidth 9 1 1",
+                                         "free-lag",
+                                         "free-lag x",
+                                         "at",
+                                         "at 2s",
+                                         "at soon clear",
+                                         "every 0 clear",
+                                         "hazards",
+                                         "hazards maybe" };
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         CHECK(order(wrong[i]) == 2);
@@ -234,6 +327,20 @@ static void test_copies_take_as_long_as_on_the_card(void)
     CHECK(run_nested(options, "copy") == 0);
 }
 
+static void test_copies_become_slow_and_fast_again(void)
+{
+    const char *const options[] = { "--profile-bandwidth=1:100", "--async=late" };
+
+    CHECK(run_nested(options, "switch") == 0);
+}
+
+static void test_frees_become_late_and_prompt_again(void)
+{
+    const char *const options[] = { "--free-lag=0", "--async=late" };
+
+    CHECK(run_nested(options, "lag") == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -243,19 +350,30 @@ int main(int argc, char **argv)
         TEST(test_a_call_hangs_until_the_rules_are_cleared),
         TEST(test_a_lost_gpu_is_lost_to_both_libraries),
         TEST(test_hogs_come_and_go),
+        TEST(test_a_hog_ends_when_its_time_is_over),
+        TEST(test_orders_wait_for_their_time_and_recur),
         TEST(test_orders_that_are_none_are_refused),
         TEST(test_the_command_line_orders_too),
         TEST(test_copies_take_as_long_as_on_the_card),
+        TEST(test_copies_become_slow_and_fast_again),
+        TEST(test_frees_become_late_and_prompt_again),
+    };
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        { "alloc-twice", part_alloc_twice },
+        { "ask-nvml", part_ask_nvml },
+        { "copy", part_copy },
+        { "lag", part_lag },
+        { "ordered", part_ordered },
+        { "switch", part_switch },
     };
 
-    if (argc == 2 && strcmp(argv[1], "alloc-twice") == 0)
-        part_alloc_twice();
-    if (argc == 2 && strcmp(argv[1], "ask-nvml") == 0)
-        part_ask_nvml();
-    if (argc == 2 && strcmp(argv[1], "ordered") == 0)
-        part_ordered();
-    if (argc == 2 && strcmp(argv[1], "copy") == 0)
-        part_copy();
+    for (size_t i = 0; argc == 2 && i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (strcmp(argv[1], parts[i].name) == 0)
+            parts[i].run();
+    }
     emulated_become(argv, (const char *const[]){ EMULATED_CARD, NULL });
     return run_tests(cases, sizeof(cases) / sizeof(cases[0]));
 }
