@@ -37,7 +37,7 @@ def test_a_waiter_gets_its_turn_in_order_when_the_holder_is_killed(daemon):
     killed_at = time.monotonic()
     holder.kill()
     assert first.wait(raw.GRANTED)["charge"] == 8 * GIB
-    assert time.monotonic() - killed_at < 2
+    assert time.monotonic() - killed_at < 10  # by the kill, not by a deadline of 60 s
     first.close()
     second.wait(raw.GRANTED)
 
