@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 
 class SmallDisk:
-    """A filesystem of 400 KiB as the state directory."""
+    """A filesystem of 1 MiB as the state directory."""
 
     def __init__(self, machine, path):
         self.machine = machine
@@ -57,7 +57,7 @@ class SmallDisk:
 def make_disk(emulator, short_dir):
     path = short_dir / "small"
     path.mkdir(mode=0o700)
-    mounted = emulator.run("mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "none", path)
+    mounted = emulator.run("mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", path)
     if mounted.returncode != 0:
         pytest.skip("mounting a small file system is not allowed here")
     yield SmallDisk(emulator, path)
