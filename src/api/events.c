@@ -130,6 +130,15 @@ void events_skip(struct events *events, uint64_t count)
         events->first_number = events->next_number - EVENTS_RING_COUNT;
 }
 
+uint64_t events_since_newest(const struct events *events, uint64_t count)
+{
+    uint64_t number = events->next_number - 1;
+
+    for (; number >= events->first_number && count > 0; number--)
+        count -= events->slots[number % EVENTS_RING_COUNT].number == number;
+    return number;
+}
+
 const char *events_kind(const char *kind)
 {
     static const char *const kinds[] = {

@@ -41,6 +41,10 @@ int events_restore(struct events *events, uint64_t number, uint64_t at_unix_ms,
 /* Leave count numbers out: they may have been used by a daemon that could not keep them. */
 void events_skip(struct events *events, uint64_t count);
 
+/* The number behind which the newest `count` events begin. Numbers that are missing do not count.
+ */
+uint64_t events_since_newest(const struct events *events, uint64_t count);
+
 /* The static text of a kind that was read from somewhere; "other" for one that is not known. */
 const char *events_kind(const char *kind);
 

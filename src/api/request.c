@@ -294,8 +294,8 @@ static enum MHD_Result respond_events(const struct request *request)
     if (query_number(request, "since", &since, &err) == -EINVAL ||
         query_number(request, "last", &last, &err) == -EINVAL)
         return respond_error(request->connection, MHD_HTTP_BAD_REQUEST, err.message);
-    if (last < events_last(events) && events_last(events) - last > since)
-        since = events_last(events) - last;
+    if (last != UINT64_MAX && events_since_newest(events, last) > since)
+        since = events_since_newest(events, last);
     return follow_respond(request->api, request->connection, since,
                           follow && strcmp(follow, "1") == 0);
 }

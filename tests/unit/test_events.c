@@ -98,7 +98,24 @@ static void test_listeners_hear_of_each_append_until_they_leave(void)
     events_free(events);
 }
 
+static void test_the_newest_are_counted_over_a_gap(void)
+{
+    struct events *events = NULL;
+
+    CHECK(events_new(1, &events) == 0);
+    CHECK(events_since_newest(events, 20) == 0);
+    CHECK(append(events, NULL, NULL) == 1 && append(events, NULL, NULL) == 2);
+    events_skip(events, 1000);
+    CHECK(append(events, NULL, NULL) == 1003);
+    CHECK(events_since_newest(events, 0) == 1003);
+    CHECK(events_since_newest(events, 1) == 1002);
+    CHECK(events_since_newest(events, 2) == 1);
+    CHECK(events_since_newest(events, 20) == 0);
+    events_free(events);
+}
+
 TESTS(TEST(test_numbers_go_on_where_the_last_daemon_stopped), TEST(test_the_ring_keeps_the_newest),
+      TEST(test_the_newest_are_counted_over_a_gap),
       TEST(test_restored_events_keep_their_numbers_and_gaps),
       TEST(test_text_that_is_no_utf8_is_shown_all_the_same),
       TEST(test_listeners_hear_of_each_append_until_they_leave))
