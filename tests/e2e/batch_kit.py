@@ -57,10 +57,11 @@ class Batch:
         _, name, pid = self._told.readline().split()
         return name, int(pid)
 
-    def forget_begins(self):
-        """What workers told that are gone now."""
-        while select.select([self.tell], [], [], 0)[0]:
-            os.read(self.tell, 1 << 16)
+    def forget(self):
+        """What workers told that are gone now, and what was meant for them."""
+        for fifo in (self.tell, self.gate):
+            while select.select([fifo], [], [], 0)[0]:
+                os.read(fifo, 1 << 16)
         self._told.close()
         self._told = os.fdopen(os.dup(self.tell), "r", encoding="utf-8")
 
