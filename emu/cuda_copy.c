@@ -38,8 +38,9 @@ CUresult copy_locate(const struct copy_operand *operand, uint64_t at, size_t *in
     if (!space_find(address, &place)) /* pinned host memory has the same address on the device */
         return host_is_pinned(ret_end->host, *inout_bytes) ? CUDA_SUCCESS
                                                            : CUDA_ERROR_INVALID_VALUE;
-    *ret_end = place.host ? (struct end){ .host = place.host }
-                          : (struct end){ .gpu = place.gpu, .offset = place.offset };
+    *ret_end = (struct end){ .gpu = place.gpu, .offset = place.offset };
+    if (place.host)
+        *ret_end = (struct end){ .host = place.host };
     const uint64_t there = place.bytes - (address - place.base);
     if (place.mapping && (place.mapping->access[context->gpu] & operand->access) != operand->access)
         return CUDA_ERROR_INVALID_VALUE;

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "cuda/array.h"
-#include "cuda/checkpoint.h"
 #include "cuda/capture.h"
+#include "cuda/checkpoint.h"
 #include "cuda/context.h"
 #include "cuda/graph.h"
 #include "cuda/ipc.h"

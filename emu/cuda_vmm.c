@@ -153,10 +153,10 @@ static bool covers_mappings(CUdeviceptr address, uint64_t bytes)
 static void unmap(struct mapping *mapping)
 {
     struct memory *const memory = mapping->memory;
-    const struct end end =
-        memory->host ? (struct end){ .host = memory->host }
-                     : (struct end){ .gpu = &cuda.gpus[memory->gpu], .offset = memory->offset };
+    struct end end = { .gpu = &cuda.gpus[memory->gpu], .offset = memory->offset };
 
+    if (memory->host)
+        end = (struct end){ .host = memory->host };
     if (mapping->host_access != CU_MEM_ACCESS_FLAGS_PROT_NONE)
         (void)vmm_host_set_access(mapping, CU_MEM_ACCESS_FLAGS_PROT_NONE);
     race_check_free(&end, mapping->range.bytes, "cuMemUnmap");

@@ -42,7 +42,7 @@ static int work(const struct brim_segment *segment)
     if (!out)
         return -1;
     for (const char *at = segment->input; *at; at++)
-        (void)fputc(toupper((unsigned char)*at), out);
+        (void)fputc((toupper)((unsigned char)*at), out); /* the function: the macro nests deep */
     (void)fputc('\n', out);
     return fclose(out);
 }

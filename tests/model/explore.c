@@ -132,6 +132,8 @@ static const char *const step_names[] = {
     "restart-blank",
 };
 
+/* NOLINTBEGIN(bugprone-signal-handler): the signal is abort()'s own, of this one thread */
+
 static void print_path(void)
 {
     printf("# %s:", now_scenario->name);
@@ -147,14 +149,14 @@ void model_fail(const char *what)
     exit(EXIT_FAILURE);
 }
 
-/* budget_check() aborts with its own line; the path is told too. */
-
+/* budget_check() aborts with its own line; the path is told too. Nothing else was being printed. */
 static void on_abort(int number)
 {
     (void)number;
     print_path();
     (void)fflush(stdout);
 }
+/* NOLINTEND(bugprone-signal-handler) */
 
 /* ---- states seen ---- */
 
@@ -163,26 +165,9 @@ struct seen {
     size_t capacity, count;
 };
 
-static bool seen_add(struct seen *seen, uint64_t key);
-
-static void seen_grow(struct seen *seen)
+/* There is room. Whether it is new. */
+static bool seen_put(struct seen *seen, uint64_t key)
 {
-    struct seen larger = { .capacity = seen->capacity == 0 ? 1 << 16 : seen->capacity * 2 };
-
-    larger.slots = calloc(larger.capacity, sizeof(uint64_t));
-    MODEL_MUST(larger.slots);
-    for (size_t i = 0; i < seen->capacity; i++)
-        if (seen->slots[i] != 0)
-            (void)seen_add(&larger, seen->slots[i]);
-    free(seen->slots);
-    *seen = larger;
-}
-
-/* Whether it is new. */
-static bool seen_add(struct seen *seen, uint64_t key)
-{
-    if (seen->count * 2 >= seen->capacity)
-        seen_grow(seen);
     key = key == 0 ? 1 : key;
     size_t slot = key & (seen->capacity - 1);
     while (seen->slots[slot] != 0 && seen->slots[slot] != key)
@@ -192,6 +177,27 @@ static bool seen_add(struct seen *seen, uint64_t key)
     seen->slots[slot] = key;
     seen->count++;
     return true;
+}
+
+static void seen_grow(struct seen *seen)
+{
+    struct seen larger = { .capacity = seen->capacity == 0 ? 1 << 16 : seen->capacity * 2 };
+
+    larger.slots = calloc(larger.capacity, sizeof(uint64_t));
+    MODEL_MUST(larger.slots);
+    for (size_t i = 0; i < seen->capacity; i++)
+        if (seen->slots[i] != 0)
+            (void)seen_put(&larger, seen->slots[i]);
+    free(seen->slots);
+    *seen = larger;
+}
+
+/* Whether it is new. */
+static bool seen_add(struct seen *seen, uint64_t key)
+{
+    if (seen->count * 2 >= seen->capacity)
+        seen_grow(seen);
+    return seen_put(seen, key);
 }
 
 /* ---- the search ---- */
@@ -226,9 +232,9 @@ static size_t list_steps(const struct path *path, struct step *steps)
     size_t count = 0;
 
     play(&world, path);
-    for (uint8_t kind = STEP_ACQUIRE; kind <= STEP_RESTART_BLANK; kind++)
+    for (int kind = STEP_ACQUIRE; kind <= STEP_RESTART_BLANK; kind++)
         for (uint8_t who = 0; who < MODEL_MEMBERS; who++) {
-            const struct step step = { kind, who };
+            const struct step step = { (uint8_t)kind, who };
             if (world_can(&world, step))
                 steps[count++] = step;
         }

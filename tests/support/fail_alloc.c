@@ -20,6 +20,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* NOLINTBEGIN(bugprone-reserved-identifier,readability-*): the names are the C library's */
+
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t bytes);
 void *__libc_realloc(void *block, size_t bytes);
@@ -108,3 +110,5 @@ EXPORT char *strdup(const char *text)
 
     return copy ? memcpy(copy, text, bytes) : NULL;
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,readability-*) */
