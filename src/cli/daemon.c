@@ -91,15 +91,16 @@ static int start(void)
     json_t *status = NULL;
     int r = 0;
 
-    /* A daemon that is being killed takes connections to its very end, and looks as if it ran. */
+    /* A daemon that is being killed takes connections to its very end, and looks as if it ran; or
+     * goes away with the question. */
     do {
         r = daemon_start(&err);
         if (r < 0)
             return complain(&err);
         r = api_get("/v1/status", &status, &err);
-        if (r == -ESRCH)
+        if (r == -ESRCH || r == -EIO)
             (void)poll(NULL, 0, START_RETRY_MS);
-    } while (r == -ESRCH && clock_now_ms() < deadline_ms);
+    } while ((r == -ESRCH || r == -EIO) && clock_now_ms() < deadline_ms);
     if (r < 0)
         return complain(&err);
     print_status(status);
