@@ -111,7 +111,9 @@ static int tell_event(const struct past *past, const json_t *event)
     if (strcmp(kind, "granted") != 0 && strcmp(kind, "queued") != 0 && strcmp(kind, "refused") != 0)
         return 0;
     r = tell_asked(past, event);
-    return r < 0 || strcmp(kind, "queued") == 0 ? r : tell(past, event, kind, NULL);
+    if (r < 0 || strcmp(kind, "queued") == 0)
+        return r;
+    return tell(past, event, kind, strcmp(kind, "refused") == 0 ? "waited" : NULL);
 }
 
 static int tell_all(const struct past *past)

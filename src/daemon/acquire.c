@@ -140,7 +140,7 @@ static void wait_in_queue(struct holder *holder, const struct refusal *refusal)
 }
 
 static void refuse(struct session *session, uint32_t seq, const struct claim *claim,
-                   const struct refusal *refusal)
+                   uint64_t wait_ms, const struct refusal *refusal)
 {
     struct daemon *daemon = session->daemon;
     const uint64_t id = refusal_keep(daemon, refusal, claim->name, session->pid, session->uid);
@@ -155,7 +155,7 @@ static void refuse(struct session *session, uint32_t seq, const struct claim *cl
 
     answer_refusal(session, seq, refusal, id);
     note_plain(daemon, &event);
-    step_asked(daemon, 0, claim, 0);
+    step_asked(daemon, 0, claim, wait_ms);
     step_lease(daemon, "refused", 0, 0);
 }
 
@@ -216,7 +216,7 @@ static bool may_adopt(struct session *session, uint32_t seq, pid_t pid, const st
     }
     budget_probe(daemon->budget, claim, clock_now_ms(), &refusal);
     if (refusal.kind == REFUSAL_NEVER_FITS && refusal.asked_bytes > refusal.capacity_bytes) {
-        refuse(session, seq, claim, &refusal);
+        refuse(session, seq, claim, 0, &refusal);
         return false;
     }
     return true;
@@ -313,7 +313,7 @@ void acquire_new(struct session *session, const struct message *message, uint64_
     }
     r = budget_acquire(daemon->budget, &claim, clock_now_ms(), deadline_ms, &lease_id, &refusal);
     if (r == BUDGET_REFUSED) {
-        refuse(session, message->seq, &claim, &refusal);
+        refuse(session, message->seq, &claim, message->acquire.max_wait_ms, &refusal);
         return;
     }
     if (r < 0) {

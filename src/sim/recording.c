@@ -304,12 +304,14 @@ static void take_habits(struct sim_recording *recording, struct entry *entry, co
     entry->state = ENTRY_IDLE;
 }
 
-static void on_gone(struct sim_recording *recording, struct entry *entry)
+/* Who gives up waited as long as it would; who was refused had said how long that is, and may be
+ * let in elsewhere. */
+static void on_gone(struct sim_recording *recording, struct entry *entry, bool is_given_up)
 {
     struct sim_job *job = &entry->item.job;
 
     if (entry->state == ENTRY_WAITING) {
-        if (!entry->is_cut)
+        if (is_given_up)
             job->wait_ms = recording->now_ms - entry->item.at_ms;
     } else {
         on_burst_over(recording, entry);
@@ -348,11 +350,11 @@ static int on_lease_step(struct sim_recording *recording, struct entry *entry,
         on_burst_over(recording, entry);
     } else if (strcmp(step->kind, "refused") == 0) {
         recording->counts.refused++;
-        on_gone(recording, entry);
+        on_gone(recording, entry, step->words && *step->words);
     } else if (strcmp(step->kind, "released") == 0) {
         if (step->words && *step->words)
             take_habits(recording, entry, step->words);
-        on_gone(recording, entry);
+        on_gone(recording, entry, true);
     } else if (strcmp(step->kind, "resized") == 0) {
         recording->counts.resized++;
     }
@@ -395,7 +397,7 @@ int sim_recording_end(struct sim_recording *recording, uint64_t at_ms, struct er
         if (entry->state == ENTRY_LINE || entry->state == ENTRY_ENDED)
             continue;
         entry->is_cut = true;
-        on_gone(recording, entry);
+        on_gone(recording, entry, false);
     }
     return put_ended(recording, err);
 }

@@ -24,7 +24,9 @@ struct sim_step {
     uint64_t lease_id; /* 0: it never had one (asked, then at once refused) */
     const char *name;  /* asked */
     const char *words; /* asked: resident=… and so on as in a trace; gpu: reserve=…;
-                          released: load=… busy=… idle=…, where its steps were not told */
+                          released: load=… busy=… idle=…, where its steps were not told;
+                          refused: any, where it is not known how long it would have waited,
+                          and the time that it did is taken for it */
     uint32_t gpu;      /* gpu, foreign */
     uint64_t bytes;    /* gpu: its capacity; foreign; burst_asked, burst */
 };

@@ -242,7 +242,7 @@ static void test_steps_become_a_trace(void)
     told(recording, 5000, "granted", 1, NULL);
     told(recording, 6000, "ready", 1, NULL);
     told(recording, 7500, "burst", 1, NULL);
-    told(recording, 7600, "asked", 0, "resident=2097152B gpu=0 wait=0ms");
+    told(recording, 7600, "asked", 0, "resident=2097152B gpu=0 wait=never");
     told(recording, 7600, "refused", 0, NULL);
     CHECK(!strstr(text.bytes, "job")); /* the first is not complete */
     told(recording, 8000, "burst_end", 1, NULL);
@@ -252,14 +252,15 @@ static void test_steps_become_a_trace(void)
     told(recording, 9100, "asked", 2, "resident=3145728B load_peak=4194304B pin wait=1500ms");
     told(recording, 9200, "asked", 3, "resident=1B gpu=0,1 wait=0ms");
     CHECK(sim_recording_end(recording, 9300, &err) == 0);
-    CHECK(strcmp(text.bytes, "0s       gpu 0 1GiB reserve=1MiB\n"
-                             "0s       job a_b_c_d resident=1MiB burst=1025B wait=never load=1s\n"
-                             "         burst after=1.500s for=0.500s\n"
-                             "         burst after=0s for=0.500s wait=0.500s\n"
-                             "         end after=0.500s\n"
-                             "2.600s   job a_b_c_d resident=2MiB gpu=0 wait=0s  # it did not run\n"
-                             "4.100s   job a_b_c_d resident=3MiB load_peak=4MiB pin wait=1.500s"
-                             "  # it still waited at the end\n") == 0);
+    CHECK(strcmp(text.bytes,
+                 "0s       gpu 0 1GiB reserve=1MiB\n"
+                 "0s       job a_b_c_d resident=1MiB burst=1025B wait=never load=1s\n"
+                 "         burst after=1.500s for=0.500s\n"
+                 "         burst after=0s for=0.500s wait=0.500s\n"
+                 "         end after=0.500s\n"
+                 "2.600s   job a_b_c_d resident=2MiB gpu=0 wait=never  # it did not run\n"
+                 "4.100s   job a_b_c_d resident=3MiB load_peak=4MiB pin wait=1.500s"
+                 "  # it still waited at the end\n") == 0);
     counts = sim_recording_counts(recording);
     CHECK(counts.jobs == 3 && counts.granted == 1 && counts.refused == 1 && counts.left_out == 1);
     sim_recording_free(recording);
