@@ -25,6 +25,8 @@
 #define LOG_MAX     130 /* a batch's, its workers', and what was rotated */
 #define BLOCK_BYTES 8192
 
+#define DAEMON_LOG_NAME "brimd.log"
+
 struct log_file {
     char name[64];
     off_t shown_bytes;
@@ -147,16 +149,30 @@ static int follow(struct logs *logs, struct error *err)
     }
 }
 
+static int locate_daemon(struct logs *logs, struct error *err)
+{
+    char path[PATHS_BYTES];
+    const int r = paths_state_dir(logs->dir, err);
+
+    if (r < 0)
+        return r;
+    logs->is_single = true;
+    (void)find(logs, DAEMON_LOG_NAME);
+    if (paths_join(path, sizeof(path), logs->dir, DAEMON_LOG_NAME, NULL) == 0 &&
+        access(path, F_OK) < 0 && errno == ENOENT)
+        return error_set(err, -ENOENT,
+                         "there is no %s: a brimd that a brim command starts writes it; that of a "
+                         "service is in systemd's journal",
+                         path);
+    return 0;
+}
+
 static int locate(const char *name, struct logs *logs, struct error *err)
 {
     int r = 0;
 
-    if (strcmp(name, "daemon") == 0) {
-        r = paths_state_dir(logs->dir, err);
-        logs->is_single = true;
-        (void)find(logs, "brimd.log");
-        return r;
-    }
+    if (strcmp(name, "daemon") == 0)
+        return locate_daemon(logs, err);
     r = batch_dir(name, logs->dir, err);
     if (r == 0 && access(logs->dir, F_OK) < 0)
         return error_set(err, -ENOENT,

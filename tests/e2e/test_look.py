@@ -86,6 +86,8 @@ def test_questions_to_a_daemon_that_is_not_there(bare):
         done = bare.brim(*arguments)
         assert done.returncode == 1, arguments
         assert "no daemon runs" in done.stderr, done.stderr
+    done = bare.brim("logs", "daemon")
+    assert done.returncode == 1 and "brimd.log: a brimd that" in done.stderr, done.stderr
 
 
 def test_every_command_has_help(bare):
