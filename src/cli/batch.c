@@ -308,10 +308,10 @@ static const struct option_spec specs[] = {
 static int print_help(const struct options *options)
 {
     options_print_help(options, "run NAME | ls | show NAME | cancel NAME",
-                       "A batch: identical workers take segments from a durable queue, as many as "
-                       "the gpu holds\nright now. `brim batch run --help` tells how to start one; "
-                       "the same command goes on where\nit stopped. See also brim flush and brim "
-                       "logs.");
+                       "A batch: identical workers take segments from a durable queue, as many\n"
+                       "as the gpu holds right now. `brim batch run --help` tells how to start\n"
+                       "one; the same command goes on where it stopped. See also brim flush and\n"
+                       "brim logs.");
     return COMMAND_OK;
 }
 

@@ -55,8 +55,7 @@ static const struct option_spec specs[] = {
     [OPTION_RETRIES] = { 0, "retries", "N", "tries after the first one; default: 2" },
     [OPTION_FLUSH_EVERY] = { 0, "flush-every", "N", "flush a worker after N segments" },
     [OPTION_FLUSH_BY] = { 0, "flush-by", "HOW", "auto (default), worker or restart" },
-    [OPTION_EACH] = { 0, "each", NULL,
-                      "a process per segment; ${INPUT}, ${OUT}, ${SEGMENT} in its arguments" },
+    [OPTION_EACH] = { 0, "each", NULL, "a process per segment, which gets ${INPUT} and ${OUT}" },
     [OPTION_PROTOCOL] = { 0, "protocol", "P", "fd (default), stdio or each" },
     [OPTION_TIMEOUT] = { 0, "timeout", "TIME", "for one segment; default: none" },
     [OPTION_HEARTBEAT] = { 0, "heartbeat", "TIME", "for workers that announce one" },
@@ -249,12 +248,13 @@ static int print_help(const struct options *options)
     options_print_help(
         options,
         "NAME [-f FILE] [OPTION]...\n   or: brim batch run --name NAME --lines FILE --out "
-        "'out/${SEGMENT}.wav' --vram SIZE\n       [OPTION]... -- COMMAND [ARGUMENT]...",
-        "Starts as many workers as the gpu holds right now, gives them one segment after the other,\n"
-        "and keeps what is done. The same command goes on where it stopped, after whatever\n"
-        "interruption. Ctrl-C ends it when the segments in work are finished, twice at once.\n"
-        "Status: 0 all done, 1 failed or some segments set aside, 2 usage or configuration, 3 a\n"
-        "worker can never fit, 130 or 143 when it was interrupted.");
+        "'out/${SEGMENT}.wav'\n       --vram SIZE [OPTION]... -- COMMAND [ARGUMENT]...",
+        "Starts as many workers as the gpu holds right now, gives them one segment after\n"
+        "the other, and keeps what is done. The same command goes on where it stopped,\n"
+        "after whatever interruption. Ctrl-C ends it when the segments in work are\n"
+        "finished, twice at once. Status: 0 all done, 1 failed or some segments set\n"
+        "aside, 2 usage or configuration, 3 a worker can never fit, 130 or 143 when it\n"
+        "was interrupted.");
     return COMMAND_OK;
 }
 

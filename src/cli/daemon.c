@@ -153,8 +153,8 @@ static int stop(void)
 static void print_help(const struct options *options)
 {
     options_print_help(options, "start | stop | status [--json]",
-                       "brimd decides who may hold gpu memory. The first command that needs it "
-                       "starts it;\nwhat it granted stays valid while it is away.");
+                       "brimd decides who may hold gpu memory. The first command that needs it\n"
+                       "starts it; what it granted stays valid while it is away.");
 }
 
 int cmd_daemon(int argc, char **argv)

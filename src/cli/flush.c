@@ -46,9 +46,9 @@ int cmd_flush(int argc, char **argv)
     while ((found = options_next(&options)) != OPTIONS_END) {
         if (found == OPTIONS_HELP) {
             options_print_help(&options, "NAME",
-                               "Makes the workers of a running batch give their gpu memory back "
-                               "whole and take it again:\nby themselves where they can (worker "
-                               "protocol), else by a restart; each when its segment is\nfinished.");
+                               "Makes the workers of a running batch give their gpu memory back\n"
+                               "whole and take it again: by themselves where they can (worker\n"
+                               "protocol), else by a restart; each when its segment is finished.");
             return COMMAND_OK;
         }
         if (found == OPTIONS_WRONG)

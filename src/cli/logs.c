@@ -211,8 +211,8 @@ int cmd_logs(int argc, char **argv)
     while ((found = options_next(&options)) != OPTIONS_END) {
         if (found == OPTIONS_HELP) {
             options_print_help(&options, "NAME [-f]",
-                               "Shows what the batch NAME has told and what its workers wrote to "
-                               "their standard output and\nerror. `brim logs daemon` shows brimd's "
+                               "Shows what the batch NAME has told and what its workers wrote to\n"
+                               "their standard output and error. `brim logs daemon` shows brimd's\n"
                                "own log.");
             return COMMAND_OK;
         }

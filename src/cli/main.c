@@ -53,7 +53,7 @@ static void print_help(void)
     const char *group = "";
 
     printf("usage: brim [COMMAND [OPTION]...]\n\n"
-           "Brim shares a gpu's memory among programs: fills it to the brim and never over it.\n");
+           "Brim shares a gpu's memory among programs: to the brim, and never over it.\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(group, commands[i].group) != 0)
             printf("\n%s\n", commands[i].group);

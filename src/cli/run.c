@@ -54,13 +54,12 @@ static const struct option_spec specs[] = {
     [OPTION_LOAD_PEAK] = { 0, "load-peak", "SIZE", "the most it takes while it loads" },
     [OPTION_NAME] = { 0, "name", "NAME", "shown by brim ps; default: the program's" },
     [OPTION_PRIORITY] = { 0, "priority", "P", "interactive, normal (default) or background" },
-    [OPTION_GPU] = { 0, "gpu", "GPU",
-                     "index or UUID, several with commas; default: where it fits" },
+    [OPTION_GPU] = { 0, "gpu", "GPU", "index or UUID, several with commas; default: any" },
     [OPTION_MAX_WAIT] = { 0, "max-wait", "TIME",
                           "wait for room: 10m, 0 = not at all; default: for ever" },
     [OPTION_PID] = { 0, "pid", "PID", "take a running program under a lease instead" },
     [OPTION_PYTHON_JANITOR] = { 0, "python-janitor", NULL,
-                                "a Python program gives back what PyTorch keeps for nobody" },
+                                "Python gives back what PyTorch keeps for nobody" },
 };
 
 struct wish {
@@ -162,10 +161,10 @@ static int read_option(int found, const char *value, struct wish *wish, struct e
 static void print_help(const struct options *options)
 {
     options_print_help(options, "--vram SIZE [OPTION]... [--] COMMAND [ARGUMENT]...",
-                       "Runs COMMAND under a lease: waits until its memory is free, and holds it "
-                       "until COMMAND\nends. The status is COMMAND's own; 123: it can never fit, "
-                       "124: no room in time,\n125: another failure here, 126 and 127: COMMAND "
-                       "cannot be run, is not there.\n`brim run --pid PID` takes a running program "
+                       "Runs COMMAND under a lease: waits until its memory is free, and holds it\n"
+                       "until COMMAND ends. The status is COMMAND's own; 123: it can never fit,\n"
+                       "124: no room in time, 125: another failure here, 126 and 127: COMMAND\n"
+                       "cannot be run, is not there. `brim run --pid PID` takes a running program\n"
                        "under a lease.");
 }
 

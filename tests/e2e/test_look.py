@@ -98,6 +98,9 @@ def test_every_command_has_help(bare):
         done = bare.brim(name, "--help")
         assert done.returncode == 0 and done.stdout.startswith("usage: brim " + name), name
         assert bare.brim("help", name).stdout == done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 80, name
+    assert max(map(len, bare.brim("--help").stdout.splitlines())) <= 80
+    assert max(map(len, bare.brim("batch", "run", "--help").stdout.splitlines())) <= 80
 
 
 def test_version(bare):
