@@ -230,7 +230,6 @@ int script_obey(struct server *server, const char *order, struct error *err)
         return 0;
     }
     return error_set(err, -EINVAL,
-                     "%s: no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
-                     "unhog, hazards, bandwidth, free-lag, at and every",
-                     words[0]);
+                     "no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
+                     "unhog, hazards, bandwidth, free-lag, at and every");
 }

@@ -191,7 +191,6 @@ static void print_tail(const struct plan_run *run, const struct terminal *termin
                    run->policy_s[0] > 0.0 ? (double)brim->events / run->policy_s[0] / 1e6 : 0.0,
                    all_s, size_format(run->peak_bytes, peak));
     terminal_wrap(terminal, stdout, 0, text);
-    printf("\n");
 }
 
 static int show_table(const struct plan *plan, const struct plan_run *run, struct error *err)

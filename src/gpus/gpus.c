@@ -87,5 +87,6 @@ int gpu_profile_parse(const char *text, struct gpu_profile *ret_profile, struct 
     const char *near = nearest_name(text);
     if (near)
         return error_set(err, -EINVAL, "unknown gpu '%s'; did you mean %s?", text, near);
-    return error_set(err, -EINVAL, "unknown gpu '%.64s'; give a profile or a size like 6GiB", text);
+    return error_set(err, -EINVAL,
+                     "unknown gpu '%.64s'; name a known card or give a size like 6GiB", text);
 }
