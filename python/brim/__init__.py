@@ -29,9 +29,10 @@ docs/python.md has the rest.
 """
 from __future__ import annotations
 
+from ._burst import Burst, with_burst
 from ._errors import (Cancelled, Denied, Error, Forked, Invalid, Lost, NeverFits, NoDaemon,
                       NoLibrary, Refused, StateError)
-from ._lease import Burst, Lease, current, lease, with_burst
+from ._lease import Lease, current, lease
 from ._size import format_size, parse_size
 from ._worker import Segment, heartbeat, on_flush, segments
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases and bursts.
+"""Leases.
 
     with brim.lease("llm", resident="5.2GiB", burst="2.1GiB") as lease:
         model = load()
@@ -10,9 +10,9 @@
 
 How it waits: the library never blocks here (see _calls.py). A thread that waits polls the lease's
 descriptor, so that Ctrl-C works, and makes the library's steps itself. When no thread waits, one
-daemon thread for each lease does (it answers trims, and finds a new daemon when the old one ends).
-Both may be woken by the same message; whoever takes it writes to the other's pipe. Under asyncio
-there is no thread: the event loop watches the descriptor.
+daemon thread for each lease does (_wake.py; it answers trims, and finds a new daemon when the old
+one ends). Both may be woken by the same message; whoever takes it writes to the other's pipe. Under
+asyncio there is no thread: the event loop watches the descriptor.
 """
 from __future__ import annotations
 
@@ -21,52 +21,29 @@ import os
 import select
 import sys
 import threading
-import time
 from ctypes import sizeof
 
 from . import _library as c
+from ._burst import Burst
 from ._calls import Calls, release_all
 from ._errors import Error, Refused, StateError, from_code
 from ._size import parse_size
+from ._wake import Pipe, Waiting, dispatch
 
 TYPE_CHECKING = False  # importing typing takes longer than all of brim
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, TypeVar, Union
+    from typing import Any, Callable, List, Optional, Union
 
     from ._size import Size
 
-    _Function = TypeVar("_Function", bound=Callable[..., Any])
-
 SIGNAL_MS = 200  # Ctrl-C ends a wait so much later at most
-HOLD_OFF_S = 0.05  # a trim is answered so much later at most, after a burst
 _NO_SUCH_BURST = (1 << 64) - 1
-_INFINITE = float("inf")
 _RELEASED_MEANWHILE = "the lease was released while this call waited"
 _held: List["Lease"] = []  # of this process, in the order in which they were acquired
 
 
-def _wait_ms(max_wait: Optional[float]) -> int:
-    if max_wait is None:
-        return c.WAIT_FOREVER
-    try:
-        if max_wait >= 0:  # not so: NaN
-            return c.WAIT_FOREVER if max_wait == _INFINITE else min(int(max_wait * 1000), 1 << 62)
-    except TypeError:
-        pass
-    raise ValueError(f"max_wait={max_wait!r}: seconds from 0, or None for as long as it takes")
-
-
 def _nothing() -> None:
     pass
-
-
-def _encode(what: str, text: Optional[str]) -> Optional[bytes]:
-    if text is None:
-        return None
-    data = str(text).encode()
-    if not data or b"\0" in data:
-        raise ValueError(f"{what}={text!r} is not a {what}")
-    return data
 
 
 class Lease:
@@ -88,13 +65,13 @@ class Lease:
         self._load_peak_bytes = parse_size(load_peak)
         self._priority = priority
         self._gpu = None if gpu is None else str(gpu)
-        self._wait_ms = _wait_ms(max_wait)
-        _encode("name", self.name), _encode("gpu", self._gpu)
+        self._wait_ms = c.wait_ms(max_wait)
+        c.encode("name", self.name), c.encode("gpu", self._gpu)
         self._calls: Optional[Calls] = None
         self._trims: List[Callable[[int], Optional[int]]] = []
         self._stops: List[Callable[[str], Any]] = []
-        self._wake: Optional[_Pipe] = None  # wakes the thread that waits
-        self._end: Optional[_Pipe] = None  # ends the lease's own thread
+        self._wake: Optional[Pipe] = None  # wakes the thread that waits
+        self._end: Optional[Pipe] = None  # ends the lease's own thread
         self._waiter_count = 0
         self._waited_s = 0.0  # when a wait was over last
         self._poller: Any = None  # of the wake and the lease's descriptor; taken while it is used
@@ -111,8 +88,8 @@ class Lease:
         claim = c.Claim()
         claim.struct_bytes = sizeof(c.Claim)
         claim.priority = c.PRIORITIES[self._priority]
-        claim.name = _encode("name", self.name)
-        claim.gpu = _encode("gpu", self._gpu)
+        claim.name = c.encode("name", self.name)
+        claim.gpu = c.encode("gpu", self._gpu)
         claim.resident_bytes = self._resident_bytes
         claim.burst_bytes = self._burst_bytes
         claim.load_peak_bytes = self._load_peak_bytes
@@ -125,7 +102,7 @@ class Lease:
         calls = Calls()
         calls.trim_callbacks, calls.stop_callbacks = self._trims, self._stops
         calls.acquire_start(self._claim())
-        wake, end = _Pipe(), _Pipe()
+        wake, end = Pipe(), Pipe()
         calls.on_released = lambda: self._on_released(calls, wake, end)
         self._wake, self._end, self._poller = wake, end, None
         self._calls, self.in_burst = calls, False
@@ -145,7 +122,7 @@ class Lease:
         """Waits until it is granted, at most max_wait; `with` does it."""
         calls = self._start()
         try:
-            with _Waiting(self):
+            with Waiting(self):
                 self._wait(self._is_acquired)
         except BaseException:
             self.release()
@@ -153,7 +130,7 @@ class Lease:
         self._on_acquired()
         end = self._end
         if end is not None:  # None: another thread has released it already
-            threading.Thread(target=_dispatch, args=(self, calls, end), daemon=True,
+            threading.Thread(target=dispatch, args=(self, calls, end), daemon=True,
                              name=f"brim {self.name}").start()
         return self
 
@@ -184,7 +161,7 @@ class Lease:
             self._loop.remove_reader(calls.fd())
         calls.release()
 
-    def _on_released(self, calls: Calls, wake: "_Pipe", end: "_Pipe") -> None:
+    def _on_released(self, calls: Calls, wake: Pipe, end: Pipe) -> None:
         wake.write()
         end.write()
         # Whoever waits holds its pipe itself. Without this they would wait for the collector.
@@ -345,7 +322,7 @@ class Lease:
                                                 "one waited for it")
 
     def _burst_begin(self, bytes_: int, wait_ms: int) -> None:
-        with _Waiting(self):
+        with Waiting(self):
             if not self._burst_start(bytes_, wait_ms):
                 try:
                     self._wait(self._is_bursting, is_new=True)
@@ -449,113 +426,6 @@ class Lease:
             self._futures.remove(entry)
 
 
-class Burst:
-    """The extra bytes of one request; made by lease.burst(). May be entered again and again."""
-
-    __slots__ = ("_lease", "_bytes", "_wait_ms")
-
-    def __init__(self, lease: Optional[Lease], bytes: Optional[Size],
-                 max_wait: Optional[float]) -> None:
-        self._lease = lease
-        self._bytes = 0 if bytes is None else parse_size(bytes)
-        self._wait_ms = -1 if max_wait is None else _wait_ms(max_wait)
-
-    @property
-    def lease(self) -> Lease:
-        """The lease that it is of; for with_burst(): the one acquired last."""
-        return self._lease or current()
-
-    def __enter__(self) -> "Burst":
-        self.lease._burst_begin(self._bytes, self._wait_ms)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.lease._burst_end()
-
-    async def __aenter__(self) -> "Burst":
-        await self.lease._burst_begin_async(self._bytes, self._wait_ms)
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
-        self.lease._burst_end()
-
-    def _may_retry(self, error: BaseException) -> bool:
-        decide = self.lease.on_failure
-        return decide is not None and decide(error)
-
-    def __call__(self, function: _Function) -> _Function:
-        """As a decorator. A generator's burst lasts from its first item to its end."""
-        from ._wrap import wrap
-        return wrap(self, function)
-
-
-class _Waiting:
-    """While it lasts, the lease's own thread tells this one of each step that it makes."""
-
-    __slots__ = ("_lease",)
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-
-    def __enter__(self) -> None:
-        self._lease._waiter_count += 1
-
-    def __exit__(self, *_: Any) -> None:
-        self._lease._waiter_count -= 1
-        self._lease._waited_s = time.monotonic()
-
-
-class _Pipe:
-    """Wakes a poll. Closed when the last of those that use it has let go of it."""
-
-    def __init__(self) -> None:
-        self.reading, self.writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def write(self) -> None:
-        try:
-            os.write(self.writing, b".")
-        except BlockingIOError:
-            pass  # full: whoever reads is woken anyway
-
-    def drain(self) -> None:
-        try:
-            os.read(self.reading, 512)
-        except BlockingIOError:
-            pass
-
-    def __del__(self) -> None:
-        os.close(self.reading)
-        os.close(self.writing)
-
-
-def _dispatch(lease: Lease, calls: Calls, end: _Pipe) -> None:
-    """The thread of a lease: makes the library's steps while nobody waits."""
-    # The lease's descriptor is closed at the release, so this thread polls a copy.
-    try:
-        watched = os.dup(calls.fd())
-    except (Error, OSError):
-        return
-    try:
-        poller = select.poll()
-        poller.register(watched, select.POLLIN)
-        poller.register(end.reading, select.POLLIN)
-        ending = select.poll()
-        ending.register(end.reading, select.POLLIN)
-        while calls.is_open:
-            # A thread that takes burst after burst makes the steps itself: woken by the same
-            # messages, this one would only be in its way.
-            if time.monotonic() - lease._waited_s < HOLD_OFF_S:
-                ending.poll(HOLD_OFF_S * 1000)
-                continue
-            poller.poll()
-            calls.dispatch()
-            lease._tell_waiter()
-    except Error:
-        pass  # released; or lost, which the program's next call is told
-    finally:
-        os.close(watched)
-
-
 def lease(name: Optional[str] = None, *, resident: Size, burst: Size = 0, load_peak: Size = 0,
           priority: str = "normal", gpu: Union[str, int, None] = None,
           max_wait: Optional[float] = None) -> Lease:
@@ -582,12 +452,6 @@ def current() -> Lease:
     if not _held:
         raise StateError("this process holds no lease; use: with brim.lease(…)")
     return _held[-1]
-
-
-def with_burst(bytes: Optional[Size] = None, max_wait: Optional[float] = None) -> Burst:
-    """A burst of current(), looked up when it is entered: for decorators in a module that is
-    imported before the lease is there."""
-    return Burst(None, bytes, max_wait)
 
 
 os.register_at_fork(after_in_child=_held.clear)

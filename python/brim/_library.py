@@ -22,6 +22,7 @@ SONAME = "libbrim.so.0"
 VERSION = (0, 1)  # the ABI that these structs are of: major.minor of brim_version()
 
 WAIT_FOREVER = -1
+_INFINITE = float("inf")
 PRIORITIES = {"normal": 0, "interactive": 1, "background": 2}
 QUEUED, LOADING, IDLE, BUSY, REFUSED, LOST = 1, 2, 3, 4, 5, 6
 STATE_NAMES = {1: "queued", 2: "loading", 3: "idle", 4: "busy", 5: "refused", 6: "lost"}
@@ -142,3 +143,23 @@ def load() -> ctypes.CDLL:
 def error_text(code: int) -> str:
     text: bytes = load().brim_strerror(code)
     return text.decode()
+
+
+def wait_ms(max_wait: Optional[float]) -> int:
+    if max_wait is None:
+        return WAIT_FOREVER
+    try:
+        if max_wait >= 0:  # not so: NaN
+            return WAIT_FOREVER if max_wait == _INFINITE else min(int(max_wait * 1000), 1 << 62)
+    except TypeError:
+        pass
+    raise ValueError(f"max_wait={max_wait!r}: seconds from 0, or None for as long as it takes")
+
+
+def encode(what: str, text: Optional[str]) -> Optional[bytes]:
+    if text is None:
+        return None
+    data = str(text).encode()
+    if not data or b"\0" in data:
+        raise ValueError(f"{what}={text!r} is not a {what}")
+    return data

@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # importing typing takes longer than all of brim
 if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
 
-    from ._lease import Burst
+    from ._burst import Burst
 
     _Function = TypeVar("_Function", bound=Callable[..., Any])
 
