@@ -76,18 +76,27 @@ static enum terminal_colour colour_of(const char *kind)
     return TERMINAL_PLAIN;
 }
 
-/* The daemon's text may have several lines; an event is one. */
-static const char *first_line(const char *text, char line[TERMINAL_TEXT_BYTES])
+/* What stands behind the name: a sentence in one line, or a size. The claim that was granted, and
+ * what a lease did while it lived, are in the text for programs (--json). */
+static const char *told(const json_t *event, char line[TERMINAL_TEXT_BYTES])
 {
-    (void)snprintf(line, TERMINAL_TEXT_BYTES, "%.*s", (int)strcspn(text, "\n"), text);
+    const char *const text = ps_text(event, "text"), *const kind = ps_text(event, "kind");
+    const uint64_t bytes = ps_number(event, "bytes");
+    const char *const habits = strcmp(kind, "released") == 0 ? strstr(text, "; load=") : NULL;
+    const size_t length = habits ? (size_t)(habits - text) : strcspn(text, "\n");
+    char size[SIZE_TEXT_BYTES];
+
+    if (bytes > 0 && (*text == '\0' || strcmp(kind, "granted") == 0))
+        (void)snprintf(line, TERMINAL_TEXT_BYTES, "%s", size_format(bytes, size));
+    else
+        (void)snprintf(line, TERMINAL_TEXT_BYTES, "%.*s", (int)length, text);
     return line;
 }
 
 static void print_event(const struct wish *wish, const json_t *event)
 {
-    char name[TERMINAL_TEXT_BYTES], text[TERMINAL_TEXT_BYTES], line[TERMINAL_TEXT_BYTES], kind[32],
-        size[SIZE_TEXT_BYTES];
-    const char *const what = ps_text(event, "text");
+    char name[TERMINAL_TEXT_BYTES], text[TERMINAL_TEXT_BYTES], line[TERMINAL_TEXT_BYTES], kind[32];
+    const char *const what = told(event, line);
 
     printf("%5" PRIu64 "  ", ps_number(event, "n"));
     print_time(ps_number(event, "at_unix_ms"));
@@ -96,9 +105,7 @@ static void print_event(const struct wish *wish, const json_t *event)
     terminal_paint(&wish->terminal, stdout, colour_of(ps_text(event, "kind")), kind);
     printf("  %-16s", terminal_clean(&wish->terminal, ps_text(event, "name"), 0, name));
     if (*what)
-        printf("  %s", terminal_clean(&wish->terminal, first_line(what, line), 0, text));
-    else if (ps_number(event, "bytes") > 0)
-        printf("  %s", size_format(ps_number(event, "bytes"), size));
+        printf("  %s", terminal_clean(&wish->terminal, what, 0, text));
     fputc('\n', stdout);
 }
 
