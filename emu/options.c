@@ -104,6 +104,7 @@ static int add_timed(struct options *options, char *text)
 {
     char *const colon = strchr(text, ':');
     struct timed *const timed = &options->timed[options->timed_count];
+    struct error err = { 0 };
 
     if (options->timed_count == TIMED_MAX)
         return complain("at most 32 orders, not also", text);
@@ -113,6 +114,10 @@ static int add_timed(struct options *options, char *text)
     if (number_parse(text, &timed->due_ms) < 0)
         return complain("--at takes milliseconds, not", text);
     timed->order = colon + 1;
+    if (script_check(timed->order, &err) < 0) {
+        fprintf(stderr, "brim emulate: --at %s: %s\n", timed->order, err.message);
+        return USAGE_STATUS;
+    }
     options->timed_count++;
     return 0;
 }

@@ -186,6 +186,8 @@ static int order_timed(struct server *server, const char *text, bool is_every, s
         duration_parse(time, &time_ms, &why) < 0 || (is_every && time_ms == 0))
         return error_set(err, -EINVAL,
                          "write it like: at 2s hog 0 4GiB, or: every 2s hog 0 4GiB 500ms");
+    if (script_check(text + used, err) < 0)
+        return -EINVAL;
     return schedule_add(server, clock_after_ms(clock_now_ms(), is_every ? 0 : time_ms),
                         is_every ? time_ms : 0, text + used, err);
 }
@@ -196,6 +198,23 @@ static int order_hazards(struct server *server, const char *what, struct error *
         return error_set(err, -EINVAL, "write it like: hazards kill, or: hazards report");
     server->is_killing_faults = strcmp(what, "kill") == 0;
     return 0;
+}
+
+int script_check(const char *order, struct error *err)
+{
+    static const char *const known[] = { "fail",     "fail-from", "hang",  "clear",   "lost",
+                                         "found",    "hog",       "unhog", "hazards", "bandwidth",
+                                         "free-lag", "at",        "every" };
+    const char *const first = order + strspn(order, " ");
+    const size_t length = strcspn(first, " ");
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strlen(known[i]) == length && strncmp(first, known[i], length) == 0)
+            return 0;
+    }
+    return error_set(err, -EINVAL,
+                     "no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
+                     "unhog, hazards, bandwidth, free-lag, at and every");
 }
 
 int script_obey(struct server *server, const char *order, struct error *err)
@@ -229,7 +248,5 @@ int script_obey(struct server *server, const char *order, struct error *err)
         schedule_clear(server);
         return 0;
     }
-    return error_set(err, -EINVAL,
-                     "no such order; there are fail, fail-from, hang, clear, lost, found, hog, "
-                     "unhog, hazards, bandwidth, free-lag, at and every");
+    return script_check(words[0], err);
 }

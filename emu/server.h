@@ -217,6 +217,8 @@ void schedule_settle(struct server *server, uint64_t now_ms);
 int script_open(struct server *server, struct error *err);
 void script_close(struct server *server);
 int script_obey(struct server *server, const char *order, struct error *err);
+/* Whether there is such an order at all: what waits for its time is looked at before. */
+int script_check(const char *order, struct error *err);
 /* Give an order to the emulator that we run in. Returns the exit status. */
 int stats_order(const char *order);
 

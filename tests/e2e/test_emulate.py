@@ -45,6 +45,7 @@ def test_list_shows_every_card(bare):
     (["--gpu", "6GiB", "--free-lag", "5", "--", "true"], "--free-lag: 5 what?"),
     (["--gpu", "6GiB", "--async", "soon", "--", "true"], "late or eager"),
     (["--gpu", "6GiB", "--driver", "500", "--", "true"], "570, 580, 595 or 610"),
+    (["--gpu", "6GiB", "--at", "1h:dance", "--", "true"], "--at dance: no such order"),
     (["--gpus", "6GiB"], "--help"),
     (["--gpu", "6GiB"] * 17 + ["--", "true"], "more than 16 gpus"),
 ])
