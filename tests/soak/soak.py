@@ -44,9 +44,11 @@ SETTLE_S = 30.0
 SEGMENT_DONE = 2
 EVENTS_SHOWN = 80
 # A program that comes while the card is full must fit into the reserve of 800 MiB, its context of
-# 256 MiB included: nobody can be asked to leave before it is seen. One that is there first may take
-# more.
+# 256 MiB included: nobody can be asked to leave before it is seen. So must two that come within the
+# age that facts may have at a grant, and an ended one's bytes are there until they are back. One that
+# is there first may take more.
 SPIKE = "440MiB"
+FACTS_AGE_S = 0.25  # and longer than the emulator's --free-lag
 EARLY = ("1GiB", "2GiB", "4GiB")
 # Sizes of a worker: resident and burst beside the context, and what it claims.
 SHAPES = (("1GiB", "512MiB", "1300MiB"), ("2GiB", "1GiB", "2320MiB"), ("700MiB", "1GiB", "1000MiB"))
@@ -148,14 +150,17 @@ def first_figure():
 
 
 class Hogs:
-    """Programs that know nothing of Brim. One at a time: see SPIKE."""
+    """Programs that know nothing of Brim. One at a time: see SPIKE. One that would come too soon
+    after the last one does not come.
+    """
 
     def __init__(self):
         self.running = None
+        self.ended_s = -FACTS_AGE_S
         self.count = 0
 
     def begin(self, size):
-        if self.running:
+        if self.running or time.monotonic() - self.ended_s < FACTS_AGE_S:
             return False
         self.running = subprocess.Popen([HOG, "--bytes", size, "--chunk", "256MiB"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -171,6 +176,7 @@ class Hogs:
         self.running.stdout.close()
         self.running.wait(SILENCE_S)
         self.running = None
+        self.ended_s = time.monotonic()
 
 
 class Batch:
